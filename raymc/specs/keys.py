@@ -1,0 +1,37 @@
+"""Content keys: the hash of a canonical JSON text, stable across processes, machines and spellings."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+# Bumped when the meaning of a key's content changes (a default, the training procedure, an evaluation).
+MINIMUM_VERSION = 1
+BACKBONE_VERSION = 1
+EVALUATION_VERSION = 1
+PROFILE_VERSION = 1
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; floats as their shortest exact decimal. Raises ValueError on NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def key_of(value: Any) -> str:
+    """20 hex digits (80 bits) of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, kept for as long as its size and time of change stay the same."""
+    stat = path.stat()
+    return _file_digest(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

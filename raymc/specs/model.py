@@ -1,0 +1,64 @@
+"""Which network a minimum starts from: a hub id, a local folder, an installed package's folder, or built in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator
+
+from raymc.specs.base import BelowOne, Count, Flag, Fraction, Positive, Seed, Spec, Whole
+
+
+class GrammarBackbone(Spec):
+    """A small BERT that raymc pre-trains itself by masked language modelling on its built-in grammar.
+
+    Two backbones that differ in `seed` alone share tokenizer, architecture and text, and differ in initialization,
+    data order and masking. Needs no download.
+    """
+
+    builtin: Literal["grammar-bert"]
+    seed: Seed = Field(default=1, description="initialization, order of the text and masking, all of them")
+    steps: Whole = Field(default=400, description="pre-training updates; 0: random")
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    warmup: Fraction = 0.1
+    rows: Count = Field(default=4000, description="lines of pre-training text")
+    domain: str = Field(default="village", description="lexicon of the grammar")
+    mask_probability: BelowOne = 0.15
+    hidden_size: Count = 64
+    layers: Count = 2
+    heads: Count = 4
+    intermediate_size: Count = 128
+
+
+def _backbone_kind(value: Any) -> str:
+    return "str" if isinstance(value, str) else "GrammarBackbone"
+
+
+Backbone = Annotated[
+    Annotated[str, Field(min_length=1), Tag("str")] | Annotated[GrammarBackbone, Tag("GrammarBackbone")],
+    Discriminator(_backbone_kind),
+]
+
+
+class ModelSpec(Spec):
+    """The pre-trained start of every fine-tuning."""
+
+    backbone: Backbone = Field(
+        description="hub id, local folder (./ or / or ../), package:NAME/FOLDER of an installed package, or "
+        "{builtin: grammar-bert, ...}"
+    )
+    revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
+    head: Literal["new", "backbone"] = Field(
+        default="new",
+        description="new: a fresh classification head from seeds.head; backbone: the head that the backbone "
+        "carries, matched by label name",
+    )
+    trust_remote_code: Flag = False
+
+    @field_validator("backbone")
+    @classmethod
+    def _heads_divide(cls, value: str | GrammarBackbone) -> str | GrammarBackbone:
+        if isinstance(value, GrammarBackbone) and value.hidden_size % value.heads:
+            raise ValueError(f"hidden_size {value.hidden_size} is not a multiple of heads {value.heads}")
+        return value

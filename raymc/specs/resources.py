@@ -1,0 +1,60 @@
+"""Where and how hard to work: nothing here changes what is computed, so nothing here is part of a key."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from raymc.specs.base import Count, Flag, NonNegative, Positive, Spec, Whole
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)?\s*", value, re.IGNORECASE)
+        if not match:
+            raise ValueError("not a size in bytes, such as 512MiB or 2GB")
+        return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
+Gpus = NonNegative | Literal["auto"]
+
+
+class TrialResources(Spec):
+    workers: Count = Field(default=1, description="1: inside the Tune trial; more: Ray Train")
+    cpus: Positive = Field(default=1.0, description="CPUs a worker; its torch threads")
+    gpus: Gpus = Field(default="auto", description="GPUs a worker; auto: 1 where the cluster has any")
+    strategy: Literal["ddp", "fsdp"] = Field(default="ddp", description="with two workers or more")
+
+
+class EvaluatorResources(Spec):
+    actors: Count | None = Field(default=None, description="left out: as many as the cluster places")
+    cpus: Positive = Field(default=1.0, description="CPUs an actor; its torch threads")
+    gpus: Gpus = "auto"
+    cache: Bytes = Field(default=2 * 2**30, description="bytes of endpoints an actor keeps, such as 2GiB")
+    token_budget: Count = Field(default=4096, description="padded tokens a batch")
+
+
+class Resources(Spec):
+    trial: TrialResources = TrialResources()
+    evaluator: EvaluatorResources = EvaluatorResources()
+
+
+class Failure(Spec):
+    """What may go wrong how often before it is reported."""
+
+    trial_retries: Whole = 2
+    pair_retries: Whole = 2
+    checkpoint_every: Whole = Field(default=100, description="steps between checkpoints of a running trial; 0: none")
+
+
+class Tracking(Spec):
+    enabled: Flag = True
+    uri: str | None = Field(default=None, description="MLflow tracking URI; left out: sqlite under the storage")
+    experiment: str = Field(default="raymc", min_length=1, description="MLflow experiment")
+    log_every: Count = Field(default=10, description="steps between points of the training curve")

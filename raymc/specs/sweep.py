@@ -1,0 +1,182 @@
+"""A sweep: one base trial, axes over its fields, and how the minima are joined and scored."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
+
+from raymc.specs.axes import Axis, axis_values
+from raymc.specs.base import Spec
+from raymc.specs.connectivity import ConnectivitySpec
+from raymc.specs.errors import RaymcError
+from raymc.specs.model import ModelSpec
+from raymc.specs.resources import Failure, Resources, Tracking
+from raymc.specs.task import LocalDataset, TaskSpec
+from raymc.specs.trial import TrialSpec
+from raymc.specs.tuning import FullTuning, Seeds, TrainSpec, Tuning
+
+TRIAL_SECTIONS = tuple(TrialSpec.model_fields)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the axes: its value on each (by dotted name) and the trial it makes."""
+
+    values: dict[str, Any]
+    trial: TrialSpec
+
+
+class PointError(RaymcError):
+    """A point of the axes that is no valid trial. `errors`: pydantic's, with `loc` from the trial's root."""
+
+    def __init__(self, message: str, values: dict[str, Any], choice: dict[str, int], errors: list[Any]):
+        super().__init__(message)
+        self.values, self.choice, self.errors = values, choice, errors
+
+
+class SweepSpec(Spec):
+    """Everything one sweep does: what is tuned, along which axes, how pairs are joined, on which resources."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    description: str = ""
+    model: ModelSpec
+    task: TaskSpec
+    tuning: Tuning = FullTuning(method="full")
+    train: TrainSpec = TrainSpec()
+    seeds: Seeds = Seeds()
+    axes: dict[str, Axis] = Field(default={}, description="dotted field: values; every combination is one minimum")
+    zip: tuple[dict[str, Axis], ...] = Field(default=(), description="groups of axes that advance together")
+    connectivity: ConnectivitySpec = ConnectivitySpec()
+    resources: Resources = Resources()
+    failure: Failure = Failure()
+    tracking: Tracking = Tracking()
+    storage: str | None = Field(default=None, description="folder of the store; left out: ./raymc-store")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absolute_paths(cls, data: Any, info: ValidationInfo) -> Any:
+        """Relative paths are taken from the spec's own folder (in Python: from the working directory)."""
+        folder = Path((info.context or {}).get("folder", "."))
+        return absolute_paths(data, folder.resolve()) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _points_are_trials(self, info: ValidationInfo) -> SweepSpec:
+        if not (info.context or {}).get("points_later"):
+            try:
+                _ = self.points
+            except PointError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def axis_names(self) -> list[str]:
+        return [*self.axes, *(name for group in self.zip for name in group)]
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """All points, first axis slowest. Raises PointError for the first that is no valid trial."""
+        names = self.axis_names
+        for name in names:
+            if names.count(name) > 1:
+                raise PointError(f"{name} is on two axes", {}, {name: 0}, [])
+            if name.split(".")[0] not in TRIAL_SECTIONS:
+                raise PointError(f"{name} is no field of a trial", {}, {name: 0}, [])
+        steps: list[list[dict[str, tuple[int, Any]]]] = [
+            [{name: (i, value)} for i, value in enumerate(axis_values(axis))] for name, axis in self.axes.items()
+        ]
+        for group in self.zip:
+            columns = {name: axis_values(axis) for name, axis in group.items()}
+            lengths = {name: len(values) for name, values in columns.items()}
+            if len(set(lengths.values())) > 1:
+                said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+                raise PointError(f"axes zipped together differ in length: {said}", {}, {next(iter(group)): 0}, [])
+            count = next(iter(lengths.values()), 1)
+            steps.append([{name: (i, values[i]) for name, values in columns.items()} for i in range(count)])
+        base = {name: getattr(self, name).model_dump(mode="json") for name in TRIAL_SECTIONS}
+        points: list[Point] = []
+        seen: dict[str, dict[str, int]] = {}
+        for combination in itertools.product(*steps):
+            chosen = {name: pick for step in combination for name, pick in step.items()}
+            values = {name: value for name, (_, value) in chosen.items()}
+            choice = {name: index for name, (index, _) in chosen.items()}
+            trial = _trial(base, values, choice)
+            text = trial.model_dump_json()
+            if text in seen:
+                twice = {name: index for name, index in choice.items() if seen[text][name] != index}
+                said = ", ".join(f"{name}={values[name]}" for name in twice)
+                raise PointError(f"the same trial twice: {said}", values, twice, [])
+            seen[text] = choice
+            points.append(Point(values, trial))
+        return tuple(points)
+
+
+def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int]) -> TrialSpec:
+    data = dict(base)
+    for name in sorted(values, key=lambda name: name.count(".")):  # whole sections before fields inside them
+        *parents, last = name.split(".")
+        node = data
+        for depth, parent in enumerate(parents):
+            child = node.get(parent)
+            if child is None:
+                child = {}
+            if not isinstance(child, dict):
+                where = ".".join(parents[: depth + 1])
+                raise PointError(f"{name}: {where} is {child!r}, which has no fields", values, choice, [])
+            node[parent] = node = dict(child)
+        node[last] = values[name]
+    try:
+        return TrialSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)
+        raise PointError(
+            f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}", values, choice, list(first)
+        ) from error
+
+
+def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy of a sweep's raw mapping with relative paths (of backbones, datasets, storage) taken from `folder`."""
+
+    def local(name: str) -> str:
+        return str((folder / Path(name).expanduser()).resolve())
+
+    def backbone(value: Any) -> Any:
+        if not isinstance(value, str) or not value or value.startswith("package:"):
+            return value
+        looks_local = value.startswith(("/", "./", "../", "~")) or value in (".", "..") or (folder / value).is_dir()
+        return local(value) if looks_local else value
+
+    def dataset(value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("path"), str) and value["path"]:
+            return {**value, "path": local(value["path"])}
+        if isinstance(value, LocalDataset):
+            return value.model_copy(update={"path": local(value.path)})
+        return value
+
+    fixes = {
+        "model": lambda v: {**v, "backbone": backbone(v["backbone"])} if isinstance(v, dict) and "backbone" in v else v,
+        "model.backbone": backbone,
+        "task": lambda v: {**v, "dataset": dataset(v["dataset"])} if isinstance(v, dict) and "dataset" in v else v,
+        "task.dataset": dataset,
+        "task.dataset.path": lambda v: local(v) if isinstance(v, str) and v else v,
+        "storage": lambda v: local(v) if isinstance(v, str) and v and "://" not in v else v,
+    }
+
+    def axes(group: Any) -> Any:
+        if not isinstance(group, dict):
+            return group
+        return {
+            name: [fixes[name](value) for value in axis] if name in fixes and isinstance(axis, (list, tuple)) else axis
+            for name, axis in group.items()
+        }
+
+    fixed = {name: fixes[name](value) if name in fixes else value for name, value in data.items()}
+    if "axes" in fixed:
+        fixed["axes"] = axes(fixed["axes"])
+    if isinstance(fixed.get("zip"), (list, tuple)):
+        fixed["zip"] = [axes(group) for group in fixed["zip"]]
+    return fixed

@@ -1,0 +1,79 @@
+"""What a model is tuned on and scored on: a dataset and how its columns are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from raymc.specs.base import Count, Fraction, Seed, Spec, Whole
+
+GRAMMAR_VERSION = 1  # bumped when the built-in grammar's rows change: it is part of every key made from them
+
+
+class LocalDataset(Spec):
+    """JSONL, CSV, TSV or Parquet on disk: one file a split."""
+
+    path: str = Field(min_length=1, description="folder with train.*, validation.*, test.*; or one file (split: train)")
+    splits: dict[str, str] = Field(default={}, description="split name: file, where files are named otherwise")
+
+
+class HubDataset(Spec):
+    """A dataset of the Hugging Face hub, through the `datasets` library."""
+
+    hub: str = Field(min_length=1, description="hub id, such as stanfordnlp/sst2")
+    subset: str | None = Field(default=None, description="configuration of the dataset")
+    revision: str | None = None
+
+
+class GrammarDataset(Spec):
+    """The built-in classification task on sentences of raymc's grammar. Needs no download.
+
+    Row i of a split is a pure function of (seed, domain, split, i), so two training sets overlap exactly where
+    their index ranges do.
+    """
+
+    builtin: Literal["grammar"]
+    domain: str = Field(default="village", description="lexicon of the sentences; the label set is the same")
+    seed: Seed = 0
+    train_rows: Count = 2000
+    train_start: Whole = Field(default=0, description="index of the first row")
+    validation_rows: Count = 500
+    test_rows: Count = 500
+    label_noise: Fraction = Field(default=0.0, description="share of training rows given a wrong label, exactly")
+
+
+def _dataset_kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        kinds = {"path": "LocalDataset", "hub": "HubDataset", "builtin": "GrammarDataset"}
+        return next((kind for field, kind in kinds.items() if field in value), "LocalDataset")
+    return type(value).__name__ if isinstance(value, Spec) else "LocalDataset"
+
+
+Dataset = Annotated[
+    Annotated[LocalDataset, Tag("LocalDataset")]
+    | Annotated[HubDataset, Tag("HubDataset")]
+    | Annotated[GrammarDataset, Tag("GrammarDataset")],
+    Discriminator(_dataset_kind),
+]
+
+
+class TaskSpec(Spec):
+    """Single-sentence or sentence-pair classification."""
+
+    kind: Literal["classification"] = "classification"
+    dataset: Dataset
+    text: str = Field(default="text", description="column of the sentence (of a pair: the first)")
+    text_pair: str | None = Field(default=None, description="column of the second sentence")
+    label: str = Field(default="label", description="column of the label")
+    labels: tuple[str, ...] | None = Field(default=None, description="label names in order; default: sorted, of train")
+    train_split: str = "train"
+    max_length: Annotated[int, Field(strict=True, ge=2)] = Field(default=128, description="tokens; longer rows are cut")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> TaskSpec:
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels names a label twice")
+        if self.labels is not None and len(self.labels) < 2:
+            raise ValueError("labels needs at least two names")
+        return self

@@ -1,0 +1,43 @@
+"""One resolved point of a sweep: everything that decides a minimum, and the key that stands for it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from raymc.specs.base import Spec
+from raymc.specs.content import backbone_content, dataset_content
+from raymc.specs.keys import MINIMUM_VERSION, key_of
+from raymc.specs.model import ModelSpec
+from raymc.specs.task import TaskSpec
+from raymc.specs.tuning import FullTuning, Seeds, TrainSpec, Tuning
+
+
+class TrialSpec(Spec):
+    """What one fine-tuning is made of. Two trials of the same content have the same key, wherever their files lie."""
+
+    model: ModelSpec
+    task: TaskSpec
+    tuning: Tuning = FullTuning(method="full")
+    train: TrainSpec = TrainSpec()
+    seeds: Seeds = Seeds()
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What the key hashes: fields that are not at their default, with files by hash instead of by path."""
+        body = self.model_dump(mode="json", exclude_defaults=True)
+        for section, name in (
+            ("model", "backbone"),
+            ("model", "revision"),
+            ("task", "dataset"),
+            ("task", "train_split"),
+        ):
+            body[section].pop(name, None)
+        body["backbone"] = backbone_content(self.model)
+        body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
+        return {"kind": "minimum", "version": MINIMUM_VERSION, **body}
+
+    @cached_property
+    def key(self) -> str:
+        """Content key of the minimum. Raises RaymcError where a file that it hashes is missing."""
+        return key_of(self.content)

@@ -1,0 +1,193 @@
+"""A storage folder: artefact folders and records, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.keys import canonical
+from raymc.store import layout
+
+
+class Store:
+    """One storage. Any number of readers and writers; an artefact is immutable once it is visible."""
+
+    def __init__(self, uri: str | Path):
+        """Raises RaymcError for a scheme that isn't supported or a place that can't be written."""
+        text = str(uri).removeprefix("file://")
+        if "://" in text:
+            raise RaymcError(f"storage {uri}: only a local or shared folder can be used, not {text.split('://')[0]}://")
+        self.root = Path(text).expanduser().resolve()
+
+    @property
+    def uri(self) -> str:
+        return str(self.root)
+
+    def prepare(self) -> None:
+        """Make the folder and see that it can be written. Raises RaymcError."""
+        try:
+            (self.root / layout.TEMPORARY).mkdir(parents=True, exist_ok=True)
+            probe = self.root / layout.TEMPORARY / f"probe-{uuid.uuid4().hex}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise RaymcError(f"storage {self.root} can't be written: {error.strerror or error}") from error
+
+    # Folders ----------------------------------------------------------------------------------------------------
+
+    def folder(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def has(self, kind: str, key: str) -> bool:
+        return (self.folder(kind, key) / layout.MANIFEST).is_file()
+
+    def keys(self, kind: str) -> set[str]:
+        """Keys of all whole folders of a kind."""
+        home = self.root / kind
+        return {path.name for path in home.iterdir() if self.has(kind, path.name)} if home.is_dir() else set()
+
+    @contextlib.contextmanager
+    def create(self, kind: str, key: str) -> Iterator[Path]:
+        """A temporary folder to fill; it becomes visible under its key, with its hashes, when the block ends well."""
+        temporary = self._temporary(key)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            files = {
+                str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                for path in sorted(temporary.rglob("*"))
+                if path.is_file()
+            }
+            manifest = {"files": files, "digest": hashlib.sha256(canonical(files).encode()).hexdigest()}
+            for name in files:
+                _sync(temporary / name)
+            _write(temporary / layout.MANIFEST, json.dumps(manifest, indent=1))
+            final = self.folder(kind, key)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists() and not self.has(kind, key):
+                self.set_aside(kind, key)  # a folder without its manifest is nobody's finished work
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not self.has(kind, key):  # else another process finished the same content first
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def verify(self, kind: str, key: str, deep: bool = False) -> str:
+        """The digest of a folder's content. Raises CorruptArtefact where a file is missing or differs.
+
+        A file is hashed if it changed after the folder was finished, by its time of change; with `deep`, always.
+        """
+        folder = self.folder(kind, key)
+        manifest = self._manifest(kind, key)
+        finished = (folder / layout.MANIFEST).stat().st_mtime_ns
+        for name, entry in manifest["files"].items():
+            try:
+                stat = (folder / name).stat()
+            except OSError as error:
+                raise CorruptArtefact(kind, key, f"{name} is missing") from error
+            if stat.st_size != entry["bytes"]:
+                raise CorruptArtefact(kind, key, f"{name} has {stat.st_size} bytes, not {entry['bytes']}")
+            changed = max(stat.st_mtime_ns, stat.st_ctime_ns) > finished
+            if (deep or changed) and _sha256(folder / name) != entry["sha256"]:
+                raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
+        return manifest["digest"]
+
+    def digest(self, kind: str, key: str) -> str:
+        """The digest of a folder's content as its manifest has it, unchecked. Raises CorruptArtefact."""
+        return self._manifest(kind, key)["digest"]
+
+    def _manifest(self, kind: str, key: str) -> dict[str, Any]:
+        path = self.folder(kind, key) / layout.MANIFEST
+        try:
+            manifest = json.loads(path.read_bytes())
+            whole = manifest["digest"] == hashlib.sha256(canonical(manifest["files"]).encode()).hexdigest()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptArtefact(kind, key, f"{layout.MANIFEST} can't be read") from error
+        if not whole:
+            raise CorruptArtefact(kind, key, f"{layout.MANIFEST} is not what was written")
+        return manifest
+
+    # Records ----------------------------------------------------------------------------------------------------
+
+    def put(self, kind: str, group: str, name: str, body: dict[str, Any]) -> None:
+        """Write one JSON record with its hash, atomically."""
+        path = self.root / kind / group / f"{name}.json"
+        text = json.dumps({"sha256": hashlib.sha256(canonical(body).encode()).hexdigest(), "body": body}, indent=1)
+        self.write_file(path, text.encode())
+
+    def get(self, kind: str, group: str, name: str) -> dict[str, Any]:
+        """Read one record. Raises CorruptArtefact where it isn't what was written, KeyError where there is none."""
+        path = self.root / kind / group / f"{name}.json"
+        try:
+            record = json.loads(path.read_bytes())
+            body, digest = record["body"], record["sha256"]
+            whole = hashlib.sha256(canonical(body).encode()).hexdigest() == digest
+        except FileNotFoundError:
+            raise KeyError(f"{kind}/{group}/{name}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptArtefact(kind, f"{group}/{name}.json", "it can't be read") from error
+        if not whole:
+            raise CorruptArtefact(kind, f"{group}/{name}.json", "it is not what was written (SHA-256 differs)")
+        return body
+
+    def records(self, kind: str, group: str) -> set[str]:
+        home = self.root / kind / group
+        return (
+            {entry.name[:-5] for entry in os.scandir(home) if entry.name.endswith(".json")} if home.is_dir() else set()
+        )
+
+    # Both -------------------------------------------------------------------------------------------------------
+
+    def set_aside(self, kind: str, key: str) -> Path | None:
+        """Move a folder or record out of the way; its new place, or None where it is gone already."""
+        target = self.root / layout.SET_ASIDE / f"{kind}-{key.replace('/', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
+        target = target.with_name(f"{target.name}-{uuid.uuid4().hex[:6]}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder(kind, key).rename(target)
+        except FileNotFoundError:
+            return None
+        return target
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a file atomically (temporary name, sync, rename)."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary(path.name)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _temporary(self, name: str) -> Path:
+        return self.root / layout.TEMPORARY / f"{name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+    _sync(path)
