@@ -135,7 +135,7 @@ def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
     path: list[str | int] = []
     node: Any = data
     for part in loc:
-        if isinstance(node, dict) and part in node or isinstance(node, (list, tuple)) and isinstance(part, int):
+        if (isinstance(node, dict) and part in node) or (isinstance(node, (list, tuple)) and isinstance(part, int)):
             path.append(part)
             node = node[part]
     return tuple(path)

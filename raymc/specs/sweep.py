@@ -133,9 +133,8 @@ def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int])
         return TrialSpec.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)
-        raise PointError(
-            f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}", values, choice, list(first)
-        ) from error
+        message = f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}"
+        raise PointError(message, values, choice, list(first)) from error
 
 
 def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:

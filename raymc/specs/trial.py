@@ -26,13 +26,10 @@ class TrialSpec(Spec):
     def content(self) -> dict[str, Any]:
         """What the key hashes: fields that are not at their default, with files by hash instead of by path."""
         body = self.model_dump(mode="json", exclude_defaults=True)
-        for section, name in (
-            ("model", "backbone"),
-            ("model", "revision"),
-            ("task", "dataset"),
-            ("task", "train_split"),
-        ):
-            body[section].pop(name, None)
+        for name in ("backbone", "revision"):
+            body["model"].pop(name, None)
+        for name in ("dataset", "train_split"):
+            body["task"].pop(name, None)
         body["backbone"] = backbone_content(self.model)
         body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
         return {"kind": "minimum", "version": MINIMUM_VERSION, **body}
