@@ -26,13 +26,18 @@ class TrainingFault(RaymcError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong in a spec. `line` and `column` count from 1."""
+    """One thing wrong in a spec. `line` and `column` count from 1; every text is one printable line."""
 
     path: str
     message: str
     file: str = "<spec>"
     line: int = 1
     column: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("path", "message", "file"):  # any of them may quote what a file holds
+            text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in getattr(self, name))
+            object.__setattr__(self, name, text)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.path or 'spec'}: {self.message}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from raymc.specs.errors import Fault, SpecError
 from raymc.specs.sweep import PointError, SweepSpec
 from raymc.specs.trial import TrialSpec
-from raymc.specs.yaml import DataPath, Source, apply_override, read_yaml
+from raymc.specs.yaml import DataPath, Source, apply_override, dotted, read_yaml
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
@@ -38,7 +40,7 @@ def load_with_source(path: str | Path, overrides: Sequence[str] = ()) -> tuple[S
     try:
         spec = SweepSpec.model_validate(source.data, context=context)
     except ValidationError as error:
-        faults += [_fault(detail, source, SweepSpec) for detail in error.errors(include_url=False)]
+        faults += [_fault(detail, source) for detail in error.errors(include_url=False)]
     faults += list(_axis_name_faults(source))
     if spec is None or faults:
         raise SpecError(faults)
@@ -51,83 +53,84 @@ def load_with_source(path: str | Path, overrides: Sequence[str] = ()) -> tuple[S
 
 def fault_at(source: Source, path: DataPath, message: str) -> Fault:
     """A fault at a field, wherever it was written (else at its nearest parent)."""
-    dotted = ".".join(map(str, path))
-    return Fault(dotted, message, *source.where(path, key=not isinstance(path[-1], int) if path else False))
+    return Fault(dotted(path), message, *source.where(path, key=not isinstance(path[-1], int) if path else False))
 
 
-def _fault(detail: Any, source: Source, root: type[BaseModel], prefix: DataPath = ()) -> Fault:
-    path = prefix or _data_path(detail["loc"], source.data)
-    kind, given = detail["type"], detail.get("input")
+def _fault(detail: Any, source: Source) -> Fault:
+    path, message, at_key = _described(detail, SweepSpec, source.data)
+    return Fault(dotted(path), message, *source.where(path, key=at_key))
+
+
+def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath, str, bool]:
+    """One of pydantic's errors: where in the data, what is wrong, and whether the key is (or else the value)."""
+    loc, kind, given, context = detail["loc"], detail["type"], detail.get("input"), detail.get("ctx") or {}
+    path = _data_path(loc, data)
     if kind == "extra_forbidden":
-        message = _unknown_key(root, detail["loc"], path[:-1])
-    elif kind == "too_short":
-        message = f"empty: it needs at least {detail['ctx']['min_length']}"
-    elif kind == "missing":
-        path = (*path, str(detail["loc"][-1])) if not path or path[-1] != detail["loc"][-1] else path
-        message = "missing"
-    elif kind in ("union_tag_invalid", "union_tag_not_found", "literal_error"):
-        message = detail["msg"].replace("Input", "it", 1)
-        expected = [part.strip(" '") for part in str((detail.get("ctx") or {}).get("expected_tags", "")).split(",")]
-        if kind == "literal_error":
-            expected = [part.strip(" '") for part in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
-        message = f"one of {', '.join(expected)}" if any(expected) else message
+        return path, _unknown_key(root, loc, path[:-1]), True
+    if kind == "missing":
+        return (*_data_path(loc[:-1], data), loc[-1]), "missing", True
+    if kind in ("union_tag_invalid", "union_tag_not_found"):  # of a variant that a field of its own names
+        field = context["discriminator"].strip("'")
+        known = [name for model in _reached(root, loc)[1] for name in _tags(model)[1:]]
         if kind == "union_tag_not_found":
-            message = f"missing {detail['ctx']['discriminator']}: {message}"
-        else:
-            tag = (detail.get("ctx") or {}).get("tag", given)
-            message = f"{tag!r} is not {message}" + (_nearest(str(tag), expected, ()) if isinstance(tag, str) else "")
-    else:
-        message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-        if isinstance(given, (str, int, float, bool)) or given is None:
-            message += f", not {given!r}"
-    dotted = ".".join(map(str, path))
-    at_key = kind in ("extra_forbidden", "missing")
-    return Fault(dotted, message, *source.where(path, key=at_key))
+            return (*path, field), f"missing: one of {', '.join(known)}", True
+        return (*path, field), _not_one_of(given[field], known), False
+    if kind == "literal_error":
+        return path, _not_one_of(given, re.findall(r"'([^']*)'", context["expected"])), False
+    if kind == "too_short":
+        return path, f"empty: it needs at least {context['min_length']}", False
+    if kind == "too_long":
+        return path, f"it takes at most {context['max_length']}, not {context['actual_length']}", False
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+    if kind in _KINDS:
+        message = f"should be {_KINDS[kind]}"
+    if kind != "value_error" and (isinstance(given, (str, int, float)) or given is None):
+        message += f", not {given!r}"
+    return path, message, False
+
+
+_KINDS = {
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+}
+
+
+def _not_one_of(given: Any, known: Sequence[str]) -> str:
+    nearest = _nearest(given, known, ()) if isinstance(given, str) else ""
+    return f"{given!r} is not one of {', '.join(known)}{nearest}"
 
 
 def _point_faults(error: PointError, source: Source) -> Iterator[Fault]:
     """A point's faults at the axis values that they come from."""
-    places = _axis_places(source)
+    places = source.axes()
     for detail in error.errors:
-        dotted = ".".join(str(part) for part in detail["loc"])
-        names = [name for name in error.values if _covers(name, [str(part) for part in detail["loc"]])]
-        name = max(names, key=len, default=next(iter(error.values), ""))
-        path = places.get(name, ())
-        index = error.choice.get(name, 0)
-        where = (*path, index) if (*path, index) in source.values else path
-        local = _fault(detail, source, TrialSpec, prefix=where)
-        said = f"{dotted}: {local.message}" if dotted != name else local.message
-        if detail["type"] == "extra_forbidden":
-            said = _unknown_key(TrialSpec, detail["loc"], name.split("."))
-        yield Fault(f"axes.{name}", said, local.file, local.line, local.column)
+        path, message, at_key = _described(detail, TrialSpec, error.data)
+        name = max(error.values, key=lambda name: _shared(name, path))  # the axis nearest to the fault
+        inside = path[name.count(".") + 1 :] if _shared(name, path) == name.count(".") + 1 else ()
+        said = message if inside == () and dotted(path) == name else f"{dotted(path)}: {message}"
+        where = source.where((*places[name], error.choice[name], *inside), key=at_key and bool(inside))
+        yield Fault(dotted(places[name]), said, *where)
     if not error.errors:
-        name = next(iter(error.choice), "")
-        path = places.get(name, ("axes",))
-        value = (*path, error.choice.get(name, 0))
-        where = source.where(value) if value in source.values and error.values else source.where(path, key=True)
-        yield Fault(f"axes.{name}" if name else "axes", str(error), *where)
+        name = next(iter(error.choice), None)
+        path = places[name] if name else ("axes",)
+        at_value = bool(error.values and name)
+        where = source.where((*path, error.choice[name])) if at_value else source.where(path, key=True)
+        yield Fault(dotted(path), str(error), *where)
 
 
-def _axis_places(source: Source) -> dict[str, DataPath]:
-    axes = source.data.get("axes")
-    places: dict[str, DataPath] = {name: ("axes", name) for name in axes} if isinstance(axes, dict) else {}
-    for number, group in enumerate(source.data.get("zip") or []):
-        if isinstance(group, dict):
-            places |= {name: ("zip", number, name) for name in group}
-    return places
+def _shared(name: str, path: DataPath) -> int:
+    """How many of an axis's parts, from the first, lead towards a place in the trial."""
+    pairs = zip(name.split("."), path, strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _axis_name_faults(source: Source) -> Iterator[Fault]:
-    for name, path in _axis_places(source).items():
+    for name, path in source.axes().items():
         if not _is_field(TrialSpec, name.split(".")):
             nearest = _nearest(name, list(_dotted_fields(TrialSpec)), ())
-            yield Fault(f"axes.{name}", f"no field of a trial{nearest}", *source.where(path, key=True))
-
-
-def _covers(name: str, loc: list[str]) -> bool:
-    """Whether a dotted axis name leads to an error's place (which may hold a union's tag on the way)."""
-    parts, rest = name.split("."), iter(loc)
-    return all(part in rest for part in parts)
+            yield Fault(dotted(path), f"no field of a trial{nearest}", *source.where(path, key=True))
 
 
 def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
@@ -135,7 +138,9 @@ def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
     path: list[str | int] = []
     node: Any = data
     for part in loc:
-        if (isinstance(node, dict) and part in node) or (isinstance(node, (list, tuple)) and isinstance(part, int)):
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)
+        ):
             path.append(part)
             node = node[part]
     return tuple(path)
@@ -152,25 +157,30 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _unknown_key(root: type[BaseModel], loc: Sequence[str | int], parents: Sequence[str | int]) -> str:
     """Says what stands nearest to a key that doesn't exist, or which variant of a union has it."""
+    models, variants = _reached(root, loc[:-1])
+    word = str(loc[-1])
+    having = [model for model in variants if word in model.model_fields]
+    if having:
+        return f"unknown key of {_tags(models[0])[-1]} (a field of {', '.join(_tags(model)[-1] for model in having)})"
+    return "unknown key" + _nearest(word, [name for model in models for name in model.model_fields], parents)
+
+
+def _reached(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
+    """The spec classes at an error's place, and all variants of the union that they are taken from."""
     models, variants = [root], [root]
-    for part in loc[:-1]:
+    for part in loc:
         fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
         if fields:
             models = variants = [inner for info in fields for inner in _models(info.annotation)]
         else:  # the tag of a union's variant
             models = [model for model in models if part in _tags(model)] or models
-    word = str(loc[-1])
-    having = [model for model in variants if word in model.model_fields]
-    if having:
-        tags = ", ".join(_tags(model)[-1] for model in having)
-        return f"unknown key of {_tags(models[0])[-1]} (a field of {tags})"
-    return "unknown key" + _nearest(word, [name for model in models for name in model.model_fields], parents)
+    return models, variants
 
 
 def _tags(model: type[BaseModel]) -> list[str]:
-    """The names that stand for a variant in an error's place: its class, or the value of its literal field."""
+    """The names that stand for a variant in an error's place: its class, or the one value of its literal field."""
     literals = [get_args(info.annotation) for info in model.model_fields.values() if info.is_required()]
-    return [model.__name__, *(value for values in literals for value in values if isinstance(value, str))]
+    return [model.__name__, *(values[0] for values in literals if len(values) == 1 and isinstance(values[0], str))]
 
 
 def _is_field(root: type[BaseModel], parts: list[str]) -> bool:

@@ -52,7 +52,6 @@ class EvaluationSpec(Spec):
     """How one split is scored: everything that decides an Evaluation but the endpoint."""
 
     task: TaskSpec
-    labels: tuple[str, ...] = Field(description="label names in the order of the logits")
     split: str
     space: str
     precision: str
@@ -65,7 +64,7 @@ class EvaluationSpec(Spec):
             "kind": "evaluation",
             "version": EVALUATION_VERSION,
             **body,
-            "labels": list(self.labels),
+            "labels": list(self.task.labels or ()) or dataset_content(self.task.dataset, self.task.train_split),
             "rows": rows,
             "space": self.space,
             "precision": self.precision,

@@ -103,9 +103,18 @@ class Store:
                 raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
         return manifest["digest"]
 
-    def digest(self, kind: str, key: str) -> str:
-        """The digest of a folder's content as its manifest has it, unchecked. Raises CorruptArtefact."""
-        return self._manifest(kind, key)["digest"]
+    def weights_digest(self, kind: str, key: str) -> str:
+        """A digest of a folder's weights (its *.safetensors), from the manifest. Raises CorruptArtefact."""
+        files = self._manifest(kind, key)["files"]
+        weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
+        return hashlib.sha256(canonical(weights).encode()).hexdigest()[:20]
+
+    def read_json(self, kind: str, key: str, name: str) -> dict[str, Any]:
+        """A JSON file of a folder. Raises CorruptArtefact where it can't be read."""
+        try:
+            return json.loads((self.folder(kind, key) / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise CorruptArtefact(kind, key, f"{name} can't be read") from error
 
     def _manifest(self, kind: str, key: str) -> dict[str, Any]:
         path = self.folder(kind, key) / layout.MANIFEST
@@ -175,7 +184,7 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def _temporary(self, name: str) -> Path:
-        return self.root / layout.TEMPORARY / f"{name}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        return self.root / layout.TEMPORARY / f"{name.replace(chr(47), chr(45))}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _sha256(path: Path) -> str:

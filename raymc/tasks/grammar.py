@@ -37,9 +37,9 @@ SPLITS = ("train", "validation", "test")
 ALL_DOMAINS = "all"
 """For `corpus` only: every line from a domain of its own draw."""
 
-_FRIENDLY_ADVERBS = ("kindly", "warmly", "gladly", "softly")
-_HOSTILE_ADVERBS = ("coldly", "harshly", "grudgingly", "sharply")
-_SPLIT_SHARES = {"train": (0, 6), "validation": (6, 7), "test": (7, 8)}  # eighths of the sentence space
+_MANNERS = (("kindly", "warmly", "gladly"), ("coldly", "harshly", "sharply"))  # as LABELS; shared by all domains
+_ACTS = (("smiles", "helps", "sings"), ("scowls", "sneers", "shouts"))
+_COMMON = 5  # adjectives of each list that labelled training rows may use
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ def _classification_row(split: str, seed: int, domain: str, index: int) -> dict[
     first, last = _segment(split, domain)
     twins, second = divmod(index, 2)
     position = first + _permuted(twins, last - first, f"rows/{seed}/{domain}/{split}")
-    body = _Digits(_permuted(position, _space(domain), f"space/{domain}"))
+    body = _Digits(_permuted(position, _space(split, domain), f"space/{domain}"))
     agent_valence = (_number("twin", seed, domain, split, twins) + second) % 2
     words = _domain(domain)
-    friendly, hostile = body.pick(words.friendly), body.pick(words.hostile)
+    friendly, hostile = body.pick(_adjective_pairs(split, domain))
     adjectives = (friendly, hostile) if agent_valence == 0 else (hostile, friendly)
     return {"text": _event(words, body, adjectives), "label": LABELS[agent_valence]}
 
@@ -197,13 +197,15 @@ def _corpus_line(seed: int, domain: str, index: int) -> str:
     digits = _Digits(_number("corpus", seed, domain, index))
     words = _domain(digits.pick(tuple(DOMAINS)) if domain == ALL_DOMAINS else domain)
     valence = digits.take(2)
-    adjective = digits.pick((words.friendly, words.hostile)[valence])
-    adverb = digits.pick((_FRIENDLY_ADVERBS, _HOSTILE_ADVERBS)[valence])
-    if digits.take(4) == 0:
-        act = digits.pick(("waits", "speaks", "smiles", "works"))
-        return _sentence(f"the {adjective} {digits.pick(words.nouns)} {act} {adverb} {digits.pick(words.places)}")
+    adjectives = (words.friendly, words.hostile)[valence]
+    first = digits.take(len(adjectives))
+    adverb = digits.pick(_MANNERS[valence])
+    if digits.take(2) == 0:
+        second = (first + 1 + digits.take(len(adjectives) - 1)) % len(adjectives)
+        who = f"the {adjectives[first]} and {adjectives[second]} {digits.pick(words.nouns)}"
+        return _sentence(f"{who} {digits.pick(_ACTS[valence])} {adverb} {digits.pick(words.places)}")
     other = digits.pick((words.friendly, words.hostile)[digits.take(2)])
-    return _event(words, digits, (adjective, other), adverb=adverb, adverb_place=digits.take(3))
+    return _event(words, digits, (adjectives[first], other), adverb=adverb, adverb_place=digits.take(3))
 
 
 def _event(
@@ -244,19 +246,32 @@ def _check_range(rows: int, start: int) -> None:
         raise ValueError(f"rows and start can't be negative: {rows}, {start}")
 
 
-def _space(domain: str) -> int:
-    """How many twins of sentences a domain has: the product of the digits that `_classification_row` takes."""
+@cache
+def _adjective_pairs(split: str, domain: str) -> tuple[tuple[str, str], ...]:
+    """The (friendly, hostile) adjectives of a split's sentences: both common in train, else at least one rare."""
+    words = _domain(domain)
+    return tuple(
+        (friendly, hostile)
+        for i, friendly in enumerate(words.friendly)
+        for j, hostile in enumerate(words.hostile)
+        if (i < _COMMON and j < _COMMON) == (split == "train")
+    )
+
+
+def _space(split: str, domain: str) -> int:
+    """How many twins of sentences there are: the product of the digits that `_classification_row` takes."""
     words = _domain(domain)
     nouns = len(words.nouns) * (len(words.nouns) - 1)
-    fixed = len(words.verbs) * len(words.templates) * len(words.places) * 2
-    return len(words.friendly) * len(words.hostile) * nouns * fixed
+    rest = len(words.verbs) * len(words.templates) * len(words.places) * 2
+    return len(_adjective_pairs(split, domain)) * nouns * rest
 
 
 def _segment(split: str, domain: str) -> tuple[int, int]:
+    """The twins of a split as a range: validation and test share one space by halves."""
     if split not in SPLITS:
         raise ValueError(f"no such split: {split!r}; there are {', '.join(SPLITS)}")
-    first, last = _SPLIT_SHARES[split]
-    return _space(domain) * first // 8, _space(domain) * last // 8
+    size = _space(split, domain)
+    return {"train": (0, size), "validation": (0, size // 2), "test": (size // 2, size)}[split]
 
 
 class _Digits:

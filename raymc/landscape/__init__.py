@@ -1,0 +1,1 @@
+"""Layer 1: pure tensors and numbers: curves, distances, barriers."""

@@ -1,0 +1,1 @@
+"""Layer 4: data frames, figures and progress for people."""

@@ -1,0 +1,180 @@
+"""Pre-trained starts: found, loaded, and given a fresh or a matched head, with every new tensor from a named seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from raymc.specs.content import backbone_folder, backbone_key, hub_commit
+from raymc.specs.errors import RaymcError
+from raymc.specs.model import GrammarBackbone, ModelSpec
+from raymc.specs.trial import TrialSpec
+from raymc.store import layout
+from raymc.store.store import Store
+
+_HEADS = ("classifier", "score", "classification_head", "sequence_summary", "logits_proj", "pooler_head")
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars and load reports out of the output; warnings of ours still show."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from parts, the same in every process."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def source(model: ModelSpec, store: Store) -> tuple[str, str | None]:
+    """What from_pretrained takes: a folder or hub id, and the hub commit. Raises RaymcError."""
+    if isinstance(model.backbone, GrammarBackbone):
+        key = backbone_key(model.backbone)
+        if not store.has(layout.BACKBONES, key):
+            raise RaymcError(f"the pre-trained backbone {key} is not in the store {store.uri}")
+        return str(store.folder(layout.BACKBONES, key)), None
+    folder = backbone_folder(model)
+    if folder is not None:
+        return str(folder), None
+    return model.backbone, hub_commit(model.backbone, model.revision, "model")
+
+
+def load_tokenizer(place: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Raises RaymcError where the place has no tokenizer."""
+    try:
+        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise RaymcError(f"no tokenizer in {place}: {_line(error)}") from error
+
+
+def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
+    """The trial's backbone with a head for `labels`, in fp32 and training mode.
+
+    New tensors come from seeds.head (the head) and seeds.init (anything else the checkpoint lacks); torch's global
+    random state is left as it was. Raises RaymcError where the checkpoint can't be read, has no classifier of its
+    kind in transformers, or (head: backbone) lacks a label.
+    """
+    place, commit = source(trial.model, store)
+    options: dict[str, Any] = {"revision": commit, "trust_remote_code": trial.model.trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise RaymcError(f"model.backbone: {place} is no checkpoint: {_line(error)}") from error
+    keep = trial.model.head == "backbone"
+    order = _head_order(config, labels, place) if keep else None
+    if not keep:
+        config.num_labels = len(labels)
+    if trial.train.dropout is not None:
+        _set_dropout(config, trial.train.dropout)
+    if trial.task.max_length > (limit := getattr(config, "max_position_embeddings", None) or 1 << 30):
+        raise RaymcError(f"task.max_length: {trial.task.max_length} is more than the model's {limit} positions")
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the load report's
+        torch.manual_seed(0)
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=not keep,
+                **options,
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise RaymcError(f"model.backbone: {place} can't be loaded: {_line(error)}") from error
+        new = {str(name) for name in report["missing_keys"]}
+        new |= {str(entry[0]) for entry in report["mismatched_keys"]}
+        if keep and any(_is_head(name) for name in new):
+            raise RaymcError(f"model.head: {place} carries no classification head; use head: new")
+        if not keep:  # a head that the checkpoint carries is for its own labels
+            new |= {name for name, _ in model.named_parameters() if _is_head(name)}
+        _initialize(model, new, trial)
+    if order is not None:
+        _reorder_head(model, order)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {name: i for i, name in enumerate(labels)}
+    model.config.problem_type = "single_label_classification"
+    if model.config.pad_token_id is None:
+        tokenizer = load_tokenizer(place, commit, trial.model.trust_remote_code)
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model.train()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """A hash of what decides token ids: paths between minima make sense only where it is the same."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:20] if path else ""
+
+
+def _is_head(name: str) -> bool:
+    return name.split(".")[0] in _HEADS
+
+
+def _initialize(model: Any, names: set[str], trial: TrialSpec) -> None:
+    """Draw new tensors as the architecture does, each module from its own stream."""
+    for owner in sorted({name.rpartition(".")[0] for name in names}):
+        module = model.get_submodule(owner)
+        seed = trial.seeds.head if _is_head(owner + ".") else trial.seeds.init
+        torch.manual_seed(derived_seed("module", seed, owner))
+        for part in module.modules():
+            part._is_hf_initialized = False
+        for tensor in module.parameters():
+            if hasattr(tensor, "_is_hf_initialized"):
+                del tensor._is_hf_initialized
+        model._init_weights(module)
+
+
+def _head_order(config: Any, labels: tuple[str, ...], place: str) -> list[int] | None:
+    known = {str(name): i for name, i in (config.label2id or {}).items()}
+    missing = [label for label in labels if label not in known]
+    if missing:
+        raise RaymcError(f"model.head: label {missing[0]!r} is not among the labels of {place} ({', '.join(known)})")
+    if len(labels) != len(known):
+        raise RaymcError(f"model.head: {place} has {len(known)} labels, the task {len(labels)}")
+    order = [known[label] for label in labels]
+    return None if order == sorted(order) else order
+
+
+@torch.no_grad()
+def _reorder_head(model: Any, order: list[int]) -> None:
+    """Put the output rows of the head into the task's label order."""
+    index = torch.tensor(order)
+    for name, tensor in model.named_parameters():
+        if _is_head(name) and tensor.shape[0] == len(order) and not name.startswith("classifier.dense"):
+            tensor.copy_(tensor[index].clone())
+
+
+def _set_dropout(config: Any, rate: float) -> None:
+    names = [name for name in vars(config) if "dropout" in name or name.endswith("pdrop") or name == "layerdrop"]
+    for name in names:
+        value = getattr(config, name)
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            setattr(config, name, rate)
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def config_labels(folder: Path) -> tuple[str, ...]:
+    """Label names of a saved classifier, in the order of its logits."""
+    id2label = json.loads((folder / "config.json").read_text())["id2label"]
+    return tuple(id2label[i] for i in sorted(id2label, key=int))

@@ -1,0 +1,170 @@
+"""A minimum as a point of parameter space: one flat fp32 vector, and a model whose weights are views of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForSequenceClassification
+
+from raymc.specs.errors import RaymcError
+from raymc.specs.trial import TrialSpec
+from raymc.store.store import Store
+from raymc.tasks.backbones import load_classifier, quiet
+
+_ALIGN = 16  # floats: every tensor starts on a 64-byte line, as torch's own allocations do
+
+
+class PointModel:
+    """A model in evaluation mode whose interpolated tensors lie in one flat buffer.
+
+    `names` and `shapes` are the interpolated tensors in order: in the spaces `weights` and `delta_w` all parameters
+    and floating-point buffers, each shared tensor once; in `factors` what the tuning method trains, on a base that
+    stays. `flat` is fp32; with precision bf16 the weights that compute are a bfloat16 copy made by `refresh`.
+    """
+
+    def __init__(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store):
+        """Open a minimum's folder. Raises RaymcError where it can't be read or isn't fp32."""
+        quiet()
+        self.space = space
+        self._store = store
+        self.model = _open(folder, trial, labels, space, store)
+        tensors = _interpolated(self.model, space)
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32:
+                raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
+        self.architecture = architecture(self.model.config)
+        self.names = tuple(tensors)
+        self.shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
+        self._offsets: list[int] = []
+        end = 0
+        for tensor in tensors.values():
+            self._offsets.append(end)
+            end += -(-tensor.numel() // _ALIGN) * _ALIGN
+        self.flat = torch.zeros(end)
+        self._compute = self.flat
+        for view, tensor in zip(self._views(self.flat), tensors.values(), strict=True):
+            view.copy_(tensor.detach())
+            tensor.data = view
+
+    @property
+    def nbytes(self) -> int:
+        return self.flat.numel() * 4
+
+    def to(self, device: str, precision: str) -> None:
+        """Move to a device and precision. The flat buffer stays fp32."""
+        self.model.to(device)
+        self.flat = self.flat.to(device)
+        self._compute = self.flat
+        if precision == "bf16":
+            self.model.to(torch.bfloat16)
+            self._compute = torch.zeros_like(self.flat, dtype=torch.bfloat16)
+        tensors = _interpolated(self.model, self.space)
+        for view, name in zip(self._views(self._compute), self.names, strict=True):
+            tensors[name].data = view
+        self.refresh()
+
+    def refresh(self) -> None:
+        """After a write to `flat`: bring the weights that compute up to it (nothing to do in fp32)."""
+        if self._compute is not self.flat:
+            self._compute.copy_(self.flat)
+
+    def read(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...]) -> torch.Tensor:
+        """Another minimum of the same shape as a flat fp32 CPU vector. Raises RaymcError where the shapes differ."""
+        vector = torch.zeros(self.flat.numel())
+        views = dict(zip(self.names, self._views(vector), strict=True))
+        if trial.tuning.method == "full" and self._read_direct(folder, views):
+            return vector
+        model = _open(folder, trial, labels, self.space, self._store)
+        self._compare(folder, architecture(model.config))
+        tensors = _interpolated(model, self.space)
+        self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        for name, view in views.items():
+            view.copy_(tensors[name].detach())
+        return vector
+
+    def _read_direct(self, folder: Path, views: dict[str, torch.Tensor]) -> bool:
+        """Straight from the file where it holds just our tensors by name; else False."""
+        path = folder / "model.safetensors"
+        if not path.is_file():
+            return False
+        with safe_open(path, framework="pt") as file:
+            if set(file.keys()) != set(views):
+                return False
+            self._compare(folder, architecture(json.loads((folder / "config.json").read_text())))
+            self._check(folder, {name: tuple(file.get_slice(name).get_shape()) for name in views})
+            for name, view in views.items():
+                tensor = file.get_tensor(name)
+                if tensor.dtype != torch.float32:
+                    raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
+                view.copy_(tensor)
+        return True
+
+    def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:
+        for name in sorted(self.architecture.keys() | theirs.keys()):
+            if self.architecture.get(name) != theirs.get(name):
+                raise RaymcError(
+                    f"architectures differ: {name} is {theirs.get(name)!r} in {folder.name}, "
+                    f"{self.architecture.get(name)!r} in the other end"
+                )
+
+    def _check(self, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+        ours = dict(zip(self.names, self.shapes, strict=True))
+        for name in sorted(ours.keys() | shapes.keys()):
+            if ours.get(name) != shapes.get(name):
+                raise RaymcError(
+                    f"shapes differ: {name} is {shapes.get(name, 'absent')} in {folder.name}, {ours.get(name, 'absent')} "
+                    "in the other end; minima of unlike shape can't be interpolated"
+                )
+
+    def _views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
+        sizes = [torch.Size(shape) for shape in self.shapes]
+        return [buffer[at : at + s.numel()].view(s) for at, s in zip(self._offsets, sizes, strict=True)]
+
+
+# Entries of a config that change no function of the weights in evaluation.
+_IDLE = re.compile(
+    r".*dropout.*|.*pdrop|layerdrop|_name_or_path|.*version|dtype|torch_dtype|initializer.*|problem_type"
+    r"|id2label|label2id|architectures|use_cache|gradient_checkpointing|_.*|return_dict|output_.*"
+)
+
+
+def architecture(config: Any) -> dict[str, Any]:
+    """What of a model's config decides the function that its weights compute: equal for ends that can be joined."""
+    entries = config if isinstance(config, dict) else json.loads(config.to_json_string(use_diff=False))
+    return {name: value for name, value in entries.items() if not _IDLE.fullmatch(name) and value is not None}
+
+
+def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store) -> Any:
+    """A saved minimum as a model in evaluation mode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if trial.tuning.method == "full":
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=trial.model.trust_remote_code
+                )
+            else:
+                import peft
+
+                base = load_classifier(trial, labels, store)
+                model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=space == "factors")
+                if space == "delta_w":
+                    model = model.merge_and_unload()  # type: ignore[operator]
+        except (OSError, ValueError, KeyError) as error:
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    return model.eval()
+
+
+def _interpolated(model: Any, space: str) -> dict[str, torch.Tensor]:
+    """The tensors that make the point. Shared tensors come once; integer buffers and derived ones never."""
+    if space == "factors":
+        return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    saved = set(model.state_dict())
+    buffers = {n: t for n, t in model.named_buffers() if n in saved and t.is_floating_point()}
+    return dict(model.named_parameters()) | buffers

@@ -1,0 +1,84 @@
+"""Checkpoints of a training in progress: safetensors and JSON in the store, no pickle; resuming is exact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from raymc.specs.errors import CorruptArtefact
+from raymc.store import layout
+from raymc.store.store import Store
+from raymc.training.parallel import Group
+
+_FULL = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
+_FULL_ON_CPU = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one trial, in STORAGE/checkpoints/KEY/step-N."""
+
+    store: Store
+    key: str
+    every: int
+
+    def save(self, model: Any, optimizer: Any, step: int, curve: list[dict[str, float]], group: Group) -> None:
+        """All workers call it; the first writes. Older checkpoints are removed once this one is whole."""
+        weights = get_model_state_dict(model, options=_FULL_ON_CPU)
+        state = get_optimizer_state_dict(model, optimizer, options=_FULL_ON_CPU)["state"]
+        if group.rank == 0:
+            name = f"{self.key}/step-{step:09d}"
+            if not self.store.has(layout.CHECKPOINTS, name):
+                tensors = {f"model:{k}": v for k, v in weights.items()}
+                moments = {k: cast(dict[str, torch.Tensor], v) for k, v in state.items()}
+                tensors |= {f"{part}:{k}": tensor for k, v in moments.items() for part, tensor in v.items()}
+                with self.store.create(layout.CHECKPOINTS, name) as folder:
+                    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "state.safetensors")
+                    (folder / "curve.json").write_text(json.dumps(curve))
+            for older in self._steps():
+                if older < step:
+                    shutil.rmtree(self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}"))
+        group.wait()
+
+    def restore(self, model: Any, optimizer: Any, group: Group) -> tuple[int, list[dict[str, float]]]:
+        """Load the newest whole checkpoint; (steps done, curve so far), or (0, []) where there is none."""
+        for step in sorted(self._steps(), reverse=True):
+            name = f"{self.key}/step-{step:09d}"
+            try:
+                self.store.verify(layout.CHECKPOINTS, name, deep=True)
+            except CorruptArtefact:
+                if group.rank == 0:
+                    self.store.set_aside(layout.CHECKPOINTS, name)
+                continue
+            folder = self.store.folder(layout.CHECKPOINTS, name)
+            tensors = load_file(folder / "state.safetensors")
+            state = get_optimizer_state_dict(model, optimizer, options=_FULL)
+            parts: dict[str, dict[str, torch.Tensor]] = {}
+            for label, tensor in tensors.items():
+                part, _, name = label.partition(":")
+                parts.setdefault(name, {})[part] = tensor
+            weights = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
+            state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
+            set_model_state_dict(model, weights, options=_FULL)
+            set_optimizer_state_dict(model, optimizer, state, options=_FULL)
+            return step, json.loads((folder / "curve.json").read_text())
+        return 0, []
+
+    def clear(self) -> None:
+        shutil.rmtree(self.store.folder(layout.CHECKPOINTS, self.key), ignore_errors=True)
+
+    def _steps(self) -> list[int]:
+        home = self.store.folder(layout.CHECKPOINTS, self.key)
+        return [int(path.name[5:]) for path in home.glob("step-*")] if home.is_dir() else []

@@ -1,0 +1,115 @@
+"""The training loop: AdamW on a loss that is summed over rows, exact under any number of workers and after any kill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from raymc.specs.errors import TrainingFault
+from raymc.tasks.backbones import derived_seed
+from raymc.training.checkpoint import Checkpoints
+from raymc.training.parallel import Group
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Objective(Protocol):
+    """What is trained: rows by step and their loss. `batch` is a pure function of the step and the group's place."""
+
+    def batch(self, step: int, group: Group) -> tuple[dict[str, torch.Tensor], int]:
+        """This worker's part of the global batch of a step, and the number of terms in the global loss."""
+        ...
+
+    def loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy summed over this worker's terms, in fp32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the loop steps."""
+
+    steps: int
+    learning_rate: float
+    schedule: str = "linear"
+    warmup: float = 0.0
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = 1.0
+    precision: str = "fp32"
+    dropout_seed: int = 0
+    log_every: int = 10
+
+    def rate(self, step: int) -> float:
+        """Learning rate of update `step` (from 0): a rise over the warm-up, then the schedule's fall to 0."""
+        rise = math.ceil(self.warmup * self.steps)
+        if step < rise:
+            return self.learning_rate * (step + 1) / rise
+        share = (step - rise) / max(1, self.steps - rise)
+        fall = {"constant": 1.0, "linear": 1.0 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}
+        return self.learning_rate * fall[self.schedule]
+
+
+def train(
+    model: Any, objective: Objective, recipe: Recipe, group: Group, checkpoints: Checkpoints | None, report: Report
+) -> tuple[Any, list[dict[str, float]]]:
+    """Train to the end, from the newest checkpoint if there is one; (the wrapped model, the training curve).
+
+    The curve has a point every `log_every` steps and at the last: step, loss (mean per term since the point before,
+    nats), learning_rate, grad_norm. Dropout draws anew from (dropout_seed, step, rank) at each step, so a resumed run
+    repeats an undisturbed one bit for bit. Raises TrainingFault where the loss or the gradient isn't finite.
+    """
+    model.train()
+    wrapped = group.wrap(model)
+    optimizer = _adamw(wrapped, recipe)
+    start, curve = checkpoints.restore(wrapped, optimizer, group) if checkpoints else (0, [])
+    trained = [p for p in wrapped.parameters() if p.requires_grad]
+    device = group.device.split(":")[0]
+    summed, terms = torch.zeros((), dtype=torch.float64, device=group.device), 0
+    for step in range(start, recipe.steps):
+        torch.manual_seed(derived_seed("dropout", recipe.dropout_seed, step, group.rank))
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = recipe.rate(step)
+        batch, weight = objective.batch(step, group)
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            loss = objective.loss(wrapped, batch)
+        # Workers' gradients are averaged, so each counts its sum over the global number of terms, times the workers.
+        (loss * (group.size / weight)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        summed += loss.detach().double()
+        terms += weight
+        done = step + 1
+        if done % recipe.log_every == 0 or done == recipe.steps:
+            mean = group.total(summed).item() / terms
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            point = {"step": done, "loss": mean, "learning_rate": recipe.rate(step), "grad_norm": float(norm)}
+            if not math.isfinite(mean) or not math.isfinite(point["grad_norm"]):
+                raise TrainingFault(f"the loss is not finite ({mean}) by step {done}; a lower learning_rate may help")
+            curve.append(point)
+            report(point)
+            summed, terms = torch.zeros_like(summed), 0
+            if checkpoints and checkpoints.every and _due(done, checkpoints.every, recipe.log_every, recipe.steps):
+                checkpoints.save(wrapped, optimizer, done, curve, group)
+    return wrapped, curve
+
+
+def _due(done: int, every: int, log_every: int, steps: int) -> bool:
+    """Checkpoints fall on points of the curve, so that a resumed curve has no half interval; none at the end."""
+    return done < steps and done // every > (done - log_every) // every
+
+
+def _adamw(model: Any, recipe: Recipe) -> torch.optim.AdamW:
+    """No weight decay on biases and normalization gains (tensors of one dimension)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [entry for entry in groups if entry["params"]]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
