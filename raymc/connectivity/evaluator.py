@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from raymc.specs.results import Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.tasks.points import PointModel
+from raymc.tasks.points import PointModel, architecture
 from raymc.tasks.scoring import METRICS, Scorer
 from raymc.tasks.tokens import Tokens
 
@@ -130,7 +131,8 @@ class Evaluator:
         trial = self._trial(key)[0]
         body = trial.model_dump(mode="json")
         config = self._store.folder(layout.MINIMA, key) / "config.json"
-        kind = canonical([space, config.read_text() if config.is_file() else [body["model"], body["tuning"]]])
+        shape = architecture(json.loads(config.read_text())) if config.is_file() else [body["model"], body["tuning"]]
+        kind = canonical([space, shape])
         if self._model is None or self._model_kind != kind:
             self._store.verify(layout.MINIMA, key, deep=True)
             folder = self._store.folder(layout.MINIMA, key)

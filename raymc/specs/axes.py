@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from raymc.specs.base import Count, Number, Seed, Spec
+from raymc.specs.base import Number, Seed, Spec
+
+MAX_VALUES = 100_000  # on one axis
+Length = Annotated[int, Field(strict=True, ge=1, le=MAX_VALUES)]
 
 
 class RangeAxis(Spec):
-    """Evenly spaced values from `low` to `high`, both counted: by `step`, or `count` of them."""
+    """Evenly spaced values from `low` to `high`, both counted: by `step`, or `count` of them.
+
+    They are the numbers that one would write by hand (0.3, not 0.30000000000000004), so that a list and a range of the
+    same values have the same keys.
+    """
 
     low: Number
     high: Number
     step: Number | None = None
-    count: Count | None = None
+    count: Length | None = None
     scale: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
@@ -28,57 +36,87 @@ class RangeAxis(Spec):
             raise ValueError("high is below low")
         if self.step is not None and (self.step <= 0 or self.scale == "log"):
             raise ValueError("step must be above 0 and goes with scale: linear only")
+        if self.step is not None and (_exact(self.high) - _exact(self.low)) / _exact(self.step) >= MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
         if self.scale == "log" and self.low <= 0:
             raise ValueError("a log scale needs low above 0")
         return self
 
     def values(self) -> list[Any]:
+        low, high = _exact(self.low), _exact(self.high)
         if self.step is not None:
-            count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-            return [_whole(self.low + i * self.step, self.low, self.step) for i in range(count)]
+            step = _exact(self.step)
+            return _plain([low + i * step for i in range(math.floor((high - low) / step) + 1)])
         assert self.count is not None
         if self.count == 1:
-            return [_whole(self.low, self.low)]
-        shares = [i / (self.count - 1) for i in range(self.count)]
-        if self.scale == "log":
-            inner = [self.low * (self.high / self.low) ** share for share in shares]
-        else:
-            inner = [self.low + share * (self.high - self.low) for share in shares]
-        inner[0], inner[-1] = self.low, self.high
-        return [_whole(value, *inner) for value in inner]
+            return _plain([low])
+        shares = [Fraction(i, self.count - 1) for i in range(self.count)]
+        if self.scale == "linear":
+            return _plain([low + share * (high - low) for share in shares])
+        start, width = math.log(self.low), math.log(self.high) - math.log(self.low)
+        inner = [_exact(_exp(start + float(share) * width, self.low, self.high)) for share in shares[1:-1]]
+        return _plain([low, *inner, high])
 
 
 class SampleAxis(Spec):
-    """`count` random draws; the same seed gives the same draws everywhere."""
+    """`count` random draws; the same axis and seed give the same draws everywhere, and a higher count adds to them."""
 
     sample: Literal["uniform", "loguniform", "integers"]
     low: Number
     high: Number
-    count: Count
+    count: Length
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _bounds(self) -> SampleAxis:
         if self.high <= self.low:
             raise ValueError("high must be above low")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError("high is too far from low")
         if self.sample == "loguniform" and self.low <= 0:
             raise ValueError("loguniform needs low above 0")
-        if self.sample == "integers" and self.count > int(self.high) - int(self.low) + 1:
-            raise ValueError("fewer integers between low and high than count")
+        if self.sample == "integers" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError("integers needs whole numbers as low and high")
+        if self.sample == "integers" and self.count > self.high - self.low + 1:
+            raise ValueError("there are fewer integers from low to high than count")
         return self
 
-    def values(self) -> list[Any]:
-        stream = random.Random(f"{self.sample}:{self.seed}")
+    def values(self, name: str) -> list[Any]:
+        """The draws on the axis `name`: axes that are zipped together draw independently."""
+        stream = random.Random(f"{name}:{self.sample}:{self.seed}")
         if self.sample == "integers":
-            return stream.sample(range(int(self.low), int(self.high) + 1), self.count)
+            return _distinct(stream, int(self.low), int(self.high), self.count)
         if self.sample == "uniform":
             return [stream.uniform(self.low, self.high) for _ in range(self.count)]
-        return [math.exp(stream.uniform(math.log(self.low), math.log(self.high))) for _ in range(self.count)]
+        low, high = math.log(self.low), math.log(self.high)
+        return [_exp(stream.uniform(low, high), self.low, self.high) for _ in range(self.count)]
 
 
-def _whole(value: float, *basis: float) -> float | int:
-    """An int where everything it came from is whole (a range of seeds, say), else the float itself."""
-    return int(value) if all(float(b).is_integer() for b in (value, *basis)) else value
+def _exact(value: float) -> Fraction:
+    """The decimal that a float is written as."""
+    return Fraction(repr(value))
+
+
+def _plain(values: list[Fraction]) -> list[Any]:
+    """Ints where all are whole (a range of seeds, say), else floats."""
+    kind = int if all(value.denominator == 1 for value in values) else float
+    return [kind(value) for value in values]
+
+
+def _exp(log: float, low: float, high: float) -> float:
+    """Twelve digits, within bounds: math libraries differ in the last ones, and keys mustn't."""
+    return min(max(float(f"{math.exp(log):.12g}"), low), high)
+
+
+def _distinct(stream: random.Random, low: int, high: int, count: int) -> list[int]:
+    """The first `count` of a random order of low, ..., high (Fisher-Yates, keeping only what moved)."""
+    moved: dict[int, int] = {}
+    drawn = []
+    for i in range(count):
+        j = i + int(stream.random() * (high - low + 1 - i))
+        drawn.append(low + moved.get(j, j))
+        moved[j] = moved.get(i, i)
+    return drawn
 
 
 def _axis_kind(value: Any) -> str:
@@ -95,6 +133,8 @@ Axis = Annotated[
 ]
 
 
-def axis_values(axis: Any) -> list[Any]:
-    """The values an axis stands for, in order."""
-    return axis.values() if isinstance(axis, (RangeAxis, SampleAxis)) else list(axis)
+def axis_values(axis: Any, name: str) -> list[Any]:
+    """The values that the axis `name` stands for, in order."""
+    if isinstance(axis, SampleAxis):
+        return axis.values(name)
+    return axis.values() if isinstance(axis, RangeAxis) else list(axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ _MODEL_FILES = re.compile(
 )
 
 
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; False too for names that no file system takes (Path.is_dir raises)."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def backbone_key(backbone: GrammarBackbone) -> str:
     """Key of a backbone that raymc pre-trains itself."""
     content = backbone.model_dump(mode="json", exclude_defaults=True)
@@ -33,7 +39,10 @@ def backbone_folder(model: ModelSpec) -> Path | None:
         return None
     if name.startswith("package:"):
         package, _, inner = name.removeprefix("package:").partition("/")
-        found = importlib.util.find_spec(package)
+        try:
+            found = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # no such parent package; no name at all
+            found = None
         if found is None or not found.submodule_search_locations:
             raise RaymcError(
                 f"the Python package {package!r} is not installed: pip install --no-deps {package.replace('_', '-')}"
@@ -53,7 +62,7 @@ def backbone_fault(model: ModelSpec) -> str | None:
         if isinstance(name, str) and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
             return f"{name!r} is neither a folder that exists nor a hub id (owner/name)"
         return None
-    if not folder.is_dir():
+    if not is_folder(folder):
         return f"no folder {folder}"
     if not (folder / "config.json").is_file():
         return f"{folder} is no checkpoint: it has no config.json"
@@ -80,8 +89,8 @@ def dataset_files(dataset: LocalDataset) -> dict[str, Path]:
     """Split name to file. Raises RaymcError where the folder or a named file is missing."""
     root = Path(dataset.path)
     if dataset.splits:
-        files = {split: root / file if root.is_dir() else Path(file) for split, file in dataset.splits.items()}
-    elif root.is_dir():
+        files = {split: root / file for split, file in dataset.splits.items()}
+    elif is_folder(root):
         files = {}
         for path in sorted(root.iterdir()):
             if path.suffix in FORMATS and path.is_file():
@@ -94,7 +103,7 @@ def dataset_files(dataset: LocalDataset) -> dict[str, Path]:
     else:
         files = {"train": root}
     for path in files.values():
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             raise RaymcError(f"no file or folder {path}")
         if path.suffix not in FORMATS:
             raise RaymcError(f"{path}: not one of {', '.join(FORMATS)}")

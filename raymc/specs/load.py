@@ -47,7 +47,10 @@ def load_with_source(path: str | Path, overrides: Sequence[str] = ()) -> tuple[S
     try:
         _ = spec.points
     except PointError as error:
-        raise SpecError(list(dict.fromkeys(_point_faults(error, source)))) from error
+        found = {
+            (fault.file, fault.line, fault.column): fault for fault in reversed(list(_point_faults(error, source)))
+        }
+        raise SpecError(list(reversed(found.values()))) from error  # one for a value, the first
     return spec, source
 
 
@@ -85,7 +88,7 @@ def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath,
     if kind in _KINDS:
         message = f"should be {_KINDS[kind]}"
     if kind != "value_error" and (isinstance(given, (str, int, float)) or given is None):
-        message += f", not {given!r}"
+        message += f", not {_shown(given)}"
     return path, message, False
 
 
@@ -97,9 +100,14 @@ _KINDS = {
 }
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _not_one_of(given: Any, known: Sequence[str]) -> str:
     nearest = _nearest(given, known, ()) if isinstance(given, str) else ""
-    return f"{given!r} is not one of {', '.join(known)}{nearest}"
+    return f"{_shown(given)} is not one of {', '.join(known)}{nearest}"
 
 
 def _point_faults(error: PointError, source: Source) -> Iterator[Fault]:
@@ -113,10 +121,9 @@ def _point_faults(error: PointError, source: Source) -> Iterator[Fault]:
         where = source.where((*places[name], error.choice[name], *inside), key=at_key and bool(inside))
         yield Fault(dotted(places[name]), said, *where)
     if not error.errors:
-        name = next(iter(error.choice), None)
-        path = places[name] if name else ("axes",)
-        at_value = bool(error.values and name)
-        where = source.where((*path, error.choice[name])) if at_value else source.where(path, key=True)
+        name, index = next(iter(error.choice.items()), ("", 0))
+        path = places.get(name, ("axes",))
+        where = source.where((*path, index)) if error.values else source.where(path, key=True)
         yield Fault(dotted(path), str(error), *where)
 
 
@@ -138,11 +145,11 @@ def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
     path: list[str | int] = []
     node: Any = data
     for part in loc:
-        if (isinstance(node, dict) and part in node) or (
-            isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)
-        ):
+        items = node if isinstance(node, (list, tuple)) else ()
+        children: dict[Any, Any] = node if isinstance(node, dict) else dict(enumerate(items))
+        if part in children:
             path.append(part)
-            node = node[part]
+            node = children[part]
     return tuple(path)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from raymc.specs.base import Count, Flag, NonNegative, Positive, Spec, Whole
 
@@ -17,12 +18,15 @@ def _bytes(value: object) -> object:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)?\s*", value, re.IGNORECASE)
         if not match:
             raise ValueError("not a size in bytes, such as 512MiB or 2GB")
-        return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+        return int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
-Gpus = NonNegative | Literal["auto"]
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str), Field(strict=True, ge=1)]
+Gpus = Annotated[
+    Annotated[NonNegative, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
+]
 
 
 class TrialResources(Spec):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +16,16 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from raymc.specs.axes import Axis, axis_values
 from raymc.specs.base import Spec
 from raymc.specs.connectivity import ConnectivitySpec
+from raymc.specs.content import is_folder
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import ModelSpec
 from raymc.specs.resources import Failure, Resources, Tracking
-from raymc.specs.task import LocalDataset, TaskSpec
+from raymc.specs.task import TaskSpec
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import FullTuning, Seeds, TrainSpec, Tuning
 
 TRIAL_SECTIONS = tuple(TrialSpec.model_fields)
+MAX_POINTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,21 @@ class Point:
 
 
 class PointError(RaymcError):
-    """A point of the axes that is no valid trial. `errors`: pydantic's, with `loc` from the trial's root."""
+    """A point of the axes that is no valid trial. `errors`: pydantic's, with `loc` from the root of the trial's `data`.
 
-    def __init__(self, message: str, values: dict[str, Any], choice: dict[str, int], errors: list[Any]):
+    `choice` is the index of the value taken on each axis; where `values` is empty, it names the axes at fault.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        values: dict[str, Any],
+        choice: dict[str, int],
+        errors: Sequence[Any] = (),
+        data: dict[str, Any] | None = None,
+    ):
         super().__init__(message)
-        self.values, self.choice, self.errors = values, choice, errors
+        self.values, self.choice, self.errors, self.data = values, choice, errors, data
 
 
 class SweepSpec(Spec):
@@ -83,20 +98,23 @@ class SweepSpec(Spec):
         names = self.axis_names
         for name in names:
             if names.count(name) > 1:
-                raise PointError(f"{name} is on two axes", {}, {name: 0}, [])
+                raise PointError(f"{name} is on two axes", {}, {name: 0})
             if name.split(".")[0] not in TRIAL_SECTIONS:
-                raise PointError(f"{name} is no field of a trial", {}, {name: 0}, [])
+                raise PointError(f"{name} is no field of a trial", {}, {name: 0})
         steps: list[list[dict[str, tuple[int, Any]]]] = [
-            [{name: (i, value)} for i, value in enumerate(axis_values(axis))] for name, axis in self.axes.items()
+            [{name: (i, value)} for i, value in enumerate(axis_values(axis, name))] for name, axis in self.axes.items()
         ]
         for group in self.zip:
-            columns = {name: axis_values(axis) for name, axis in group.items()}
+            columns = {name: axis_values(axis, name) for name, axis in group.items()}
             lengths = {name: len(values) for name, values in columns.items()}
             if len(set(lengths.values())) > 1:
                 said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-                raise PointError(f"axes zipped together differ in length: {said}", {}, {next(iter(group)): 0}, [])
+                raise PointError(f"axes zipped together differ in length: {said}", {}, {next(iter(group)): 0})
             count = next(iter(lengths.values()), 1)
             steps.append([{name: (i, values[i]) for name, values in columns.items()} for i in range(count)])
+        count = math.prod(map(len, steps))
+        if count > MAX_POINTS:
+            raise PointError(f"{count} points; a sweep has at most {MAX_POINTS}", {}, {})
         base = {name: getattr(self, name).model_dump(mode="json") for name in TRIAL_SECTIONS}
         points: list[Point] = []
         seen: dict[str, dict[str, int]] = {}
@@ -109,7 +127,7 @@ class SweepSpec(Spec):
             if text in seen:
                 twice = {name: index for name, index in choice.items() if seen[text][name] != index}
                 said = ", ".join(f"{name}={values[name]}" for name in twice)
-                raise PointError(f"the same trial twice: {said}", values, twice, [])
+                raise PointError(f"the same trial twice: {said}", values, twice)
             seen[text] = choice
             points.append(Point(values, trial))
         return tuple(points)
@@ -126,7 +144,7 @@ def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int])
                 child = {}
             if not isinstance(child, dict):
                 where = ".".join(parents[: depth + 1])
-                raise PointError(f"{name}: {where} is {child!r}, which has no fields", values, choice, [])
+                raise PointError(f"{name}: {where} is {child!r}, which has no fields", values, {name: choice[name]})
             node[parent] = node = dict(child)
         node[last] = values[name]
     try:
@@ -134,35 +152,47 @@ def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int])
     except ValidationError as error:
         first = error.errors(include_url=False)
         message = f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}"
-        raise PointError(message, values, choice, list(first)) from error
+        raise PointError(message, values, choice, first, data) from error
 
 
 def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of a sweep's raw mapping with relative paths (of backbones, datasets, storage) taken from `folder`."""
 
-    def local(name: str) -> str:
-        return str((folder / Path(name).expanduser()).resolve())
+    def path(value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        try:
+            return str((folder / os.path.expanduser(value)).resolve())  # noqa: PTH111 - leaves ~unknown as it is
+        except ValueError:  # a NUL byte: no file has such a name, and that is what will be said
+            return value
 
     def backbone(value: Any) -> Any:
         if not isinstance(value, str) or not value or value.startswith("package:"):
             return value
-        looks_local = value.startswith(("/", "./", "../", "~")) or value in (".", "..") or (folder / value).is_dir()
-        return local(value) if looks_local else value
+        looks_local = value.startswith(("/", "./", "../", "~")) or value in (".", "..") or is_folder(folder / value)
+        return path(value) if looks_local else value
 
-    def dataset(value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("path"), str) and value["path"]:
-            return {**value, "path": local(value["path"])}
-        if isinstance(value, LocalDataset):
-            return value.model_copy(update={"path": local(value.path)})
-        return value
+    def storage(value: Any) -> Any:
+        return value if isinstance(value, str) and "://" in value else path(value)
 
+    def inside(field: str, fix: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def fixed_inside(section: Any) -> Any:
+            if isinstance(section, Spec) and field in type(section).model_fields:
+                return section.model_copy(update={field: fix(getattr(section, field))})
+            if isinstance(section, dict) and field in section:
+                return {**section, field: fix(section[field])}
+            return section
+
+        return fixed_inside
+
+    dataset = inside("path", path)
     fixes = {
-        "model": lambda v: {**v, "backbone": backbone(v["backbone"])} if isinstance(v, dict) and "backbone" in v else v,
+        "model": inside("backbone", backbone),
         "model.backbone": backbone,
-        "task": lambda v: {**v, "dataset": dataset(v["dataset"])} if isinstance(v, dict) and "dataset" in v else v,
+        "task": inside("dataset", dataset),
         "task.dataset": dataset,
-        "task.dataset.path": lambda v: local(v) if isinstance(v, str) and v else v,
-        "storage": lambda v: local(v) if isinstance(v, str) and v and "://" not in v else v,
+        "task.dataset.path": path,
+        "storage": storage,
     }
 
     def axes(group: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from raymc.specs.base import Count, Fraction, Seed, Spec, Whole
 
@@ -70,10 +70,11 @@ class TaskSpec(Spec):
     train_split: str = "train"
     max_length: Annotated[int, Field(strict=True, ge=2)] = Field(default=128, description="tokens; longer rows are cut")
 
-    @model_validator(mode="after")
-    def _distinct(self) -> TaskSpec:
-        if self.labels is not None and len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels names a label twice")
-        if self.labels is not None and len(self.labels) < 2:
-            raise ValueError("labels needs at least two names")
-        return self
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("names a label twice")
+        if value is not None and len(value) < 2:
+            raise ValueError("needs at least two names")
+        return value

@@ -39,7 +39,7 @@ class TrainSpec(Spec):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Fraction = Field(default=0.06, description="share of the steps over which the rate rises from 0")
     weight_decay: NonNegative = Field(default=0.01, description="none on biases and norms")
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     clip_norm: Positive | None = 1.0
     dropout: BelowOne | None = Field(
         default=None, description="every dropout of the model; left out: as the backbone's config says"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Source:
         return found
 
 
-def dotted(path: DataPath) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
@@ -78,7 +78,7 @@ def apply_override(source: Source, text: str, number: int) -> None:
     parts = name.split(".", {"axes": 1, "zip": 2}.get(name.partition(".")[0], -1))  # an axis has a dotted name
 
     def fault(message: str) -> SpecError:
-        return SpecError([Fault(name if sign else text, message, "--set", number)])
+        return SpecError([Fault(name if name and sign else text, message, "--set", number)])
 
     if not sign or not all(parts):
         raise fault("an override reads dotted.field=value")
@@ -88,27 +88,36 @@ def apply_override(source: Source, text: str, number: int) -> None:
             raise fault(f"{axis} is an axis of the sweep; set {dotted(place)}=[...] instead")
 
     node: Any = source.data
-    root: DataPath = ()
-    for part in parts:
-        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-            step = int(part)
-        elif isinstance(node, dict):
-            step = part
+    root: list[str | int] = []
+    for depth, part in enumerate(parts, 1):
+        step = _step(node, part)
+        if step is None:
+            raise fault(f"nothing can be set in {dotted(root)}: it has no {part}")
+        root.append(step)
+        if depth == len(parts):
+            node[step] = value
         else:
-            raise fault(f"{dotted(root)} is no mapping with {part!r} in it")
-        root = (*root, step)
-        if len(root) < len(parts):
             node = node.setdefault(step, {}) if isinstance(node, dict) else node[step]
-    node[root[-1]] = value
+    _move_places(source, tuple(root), places, ("--set", number, 1), ("--set", number, len(name) + 2))
 
+
+def _step(node: Any, part: str) -> str | int | None:
+    """A part of an override's name as key or index of a node; None where the node has no such thing."""
+    if isinstance(node, list):
+        return int(part) if part.isdecimal() and int(part) < len(node) else None
+    return part if isinstance(node, dict) else None
+
+
+def _move_places(source: Source, root: DataPath, places: Source, key: Where, value: Where) -> None:
+    """Note that what is now at `root` was written in an override, and so were parents that weren't written before."""
     for table in (source.keys, source.values):
         for path in [path for path in table if path[: len(root)] == root]:
             del table[path]
     source.keys |= {(*root, *path): where for path, where in places.keys.items()}
     source.values |= {(*root, *path): where for path, where in places.values.items()}
     for depth in range(1, len(root) + 1):
-        source.keys.setdefault(root[:depth], ("--set", number, 1))
-        source.values.setdefault(root[:depth], ("--set", number, len(name) + 2))
+        source.keys.setdefault(root[:depth], key)
+        source.values.setdefault(root[:depth], value)
 
 
 def _parse_value(text: str, name: str, number: int) -> tuple[Any, Source]:

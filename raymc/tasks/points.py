@@ -118,8 +118,8 @@ class PointModel:
         for name in sorted(ours.keys() | shapes.keys()):
             if ours.get(name) != shapes.get(name):
                 raise RaymcError(
-                    f"shapes differ: {name} is {shapes.get(name, 'absent')} in {folder.name}, {ours.get(name, 'absent')} "
-                    "in the other end; minima of unlike shape can't be interpolated"
+                    f"shapes differ: {name} is {shapes.get(name, 'absent')} in {folder.name}, "
+                    f"{ours.get(name, 'absent')} in the other end; minima of unlike shape can't be interpolated"
                 )
 
     def _views(self, buffer: torch.Tensor) -> list[torch.Tensor]:

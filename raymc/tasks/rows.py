@@ -44,7 +44,7 @@ def read_rows(task: TaskSpec, split: str) -> Rows:
         raise RaymcError(f"{place}: no rows")
     for name in wanted:
         for number, value in enumerate(columns[name], 1):
-            if value is None or value == "" and name == task.label:
+            if value is None or (value == "" and name == task.label):
                 raise RaymcError(f"{place}: row {number} has no {name!r}")
     pair = [str(value) for value in columns[task.text_pair]] if task.text_pair else None
     return Rows([str(v) for v in columns[task.text]], pair, [str(v) for v in columns[task.label]])

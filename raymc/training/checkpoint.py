@@ -69,7 +69,7 @@ class Checkpoints:
             for label, tensor in tensors.items():
                 part, _, name = label.partition(":")
                 parts.setdefault(name, {})[part] = tensor
-            weights = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
+            weights: dict[str, Any] = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
             state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
             set_model_state_dict(model, weights, options=_FULL)
             set_optimizer_state_dict(model, optimizer, state, options=_FULL)

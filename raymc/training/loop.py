@@ -87,7 +87,7 @@ def train(
         done = step + 1
         if done % recipe.log_every == 0 or done == recipe.steps:
             mean = group.total(summed).item() / terms
-            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            norm = getattr(norm, "full_tensor", lambda norm=norm: norm)()
             point = {"step": done, "loss": mean, "learning_rate": recipe.rate(step), "grad_norm": float(norm)}
             if not math.isfinite(mean) or not math.isfinite(point["grad_norm"]):
                 raise TrainingFault(f"the loss is not finite ({mean}) by step {done}; a lower learning_rate may help")

@@ -1,0 +1,120 @@
+"""The Ray cluster a sweep runs on: found or started, quiet, and what it can place."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from raymc.specs.errors import RaymcError
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own, which keeps finished work and stops cleanly
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one process of a group asks for."""
+
+    cpus: float
+    gpus: float
+
+    def bundle(self) -> dict[str, float]:
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes' CPUs and GPUs."""
+
+    nodes: tuple[tuple[float, float], ...]
+
+    @property
+    def has_gpus(self) -> bool:
+        return any(gpus > 0 for _, gpus in self.nodes)
+
+    def fits(self, shape: Shape) -> int:
+        """How many processes of a shape can run at the same time, each within one node."""
+        count = 0
+        for cpus, gpus in self.nodes:
+            by_gpu = int((gpus + 1e-9) / shape.gpus) if shape.gpus else 10**9
+            count += min(int((cpus + 1e-9) / shape.cpus), by_gpu)
+        return count
+
+    def require(self, shape: Shape, count: int, path: str, what: str) -> int:
+        """How many groups of `count` such processes fit at once. Raises Unplaceable where none does."""
+        fits = self.fits(shape)
+        if fits < count:
+            cpus, gpus = (sum(column) for column in zip(*self.nodes, strict=True)) if self.nodes else (0.0, 0.0)
+            raise Unplaceable(
+                path,
+                f"{count} {what} of {shape} can't be placed: the cluster has {cpus:g} CPU and {gpus:g} GPU "
+                f"on {len(self.nodes)} node{'s' if len(self.nodes) != 1 else ''}, room for {fits}",
+            )
+        return fits // count
+
+
+class Unplaceable(RaymcError):
+    """A request that the cluster can never grant, by the dotted field of the spec that asks for it."""
+
+    def __init__(self, path: str, message: str):
+        super().__init__(f"{path}: {message}")
+        self.path, self.message = path, message
+
+
+def this_machine() -> Cluster:
+    """The cluster that a local run starts, as far as is known before Ray runs (its GPUs are not looked for)."""
+    return Cluster(((float(os.cpu_count() or 1), 0.0),))
+
+
+@contextlib.contextmanager
+def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or a Ray that this process is joined to already, or start one here.
+
+    Raises RaymcError where the address can't be reached. What was started here is stopped at the end.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    joined = ray.is_initialized()
+    if not joined:
+        level = logging.INFO if verbose else logging.ERROR
+        options: dict[str, object] = {"address": address} if address else {"include_dashboard": False}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(
+                    logging_level=level,
+                    log_to_driver=verbose,
+                    configure_logging=True,
+                    **options,  # type: ignore[arg-type]
+                )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = address or "on this machine"
+            reason = str(error).strip().splitlines()
+            raise RaymcError(f"Ray {where}: {reason[0] if reason else type(error).__name__}") from error
+    if not verbose:
+        for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Cluster(tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes))
+    finally:
+        if not joined:
+            ray.shutdown()

@@ -1,0 +1,178 @@
+"""A pool of evaluator actors: one call in flight each, dead actors replaced, every task tried a capped number of times."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raymc.connectivity.pairs import EndpointTask, PairTask
+from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.progress import Progress
+from raymc.specs.results import Evaluation, Profile
+
+Task = EndpointTask | PairTask
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """What every actor of the pool is made of."""
+
+    storage: str
+    points: int
+    precision: str
+    cpus: float
+    gpus: float
+    cache_bytes: int
+    token_budget: int
+
+
+def make_tokens(spec_json: str, storage: str, minimum: str) -> tuple[dict[str, Any], tuple[str, ...], str]:
+    """Run as a Ray task: the token ids of all splits, the label names, and the tokenizer's digest.
+
+    Raises RaymcError where rows can't be read or have a label that the minima don't know.
+    """
+    from raymc.specs.sweep import SweepSpec
+    from raymc.store import layout
+    from raymc.store.store import Store
+    from raymc.tasks import backbones
+    from raymc.tasks.rows import check_labels, label_names, read_rows
+    from raymc.tasks.tokens import tokenize
+
+    backbones.quiet()
+    spec = SweepSpec.model_validate_json(spec_json)
+    store = Store(storage)
+    folder = store.folder(layout.MINIMA, minimum)
+    tokenizer = backbones.load_tokenizer(str(folder), None, spec.model.trust_remote_code)
+    labels = label_names(spec.task, read_rows(spec.task, spec.task.train_split))
+    tokens = {}
+    for split in spec.connectivity.splits:
+        rows = read_rows(spec.task, split)
+        check_labels(rows, labels, split)
+        tokens[split] = tokenize(tokenizer, rows, labels, spec.task.max_length)
+    return tokens, labels, backbones.tokenizer_digest(folder)
+
+
+class EvaluatorActor:
+    """One evaluator in its own process. Faults of a task are returned by class, so that none is taken for a crash."""
+
+    def __init__(self, settings: EvaluatorSettings, tokens: dict[str, Any], labels: tuple[str, ...], tokenizer: str):
+        import torch
+
+        from raymc.connectivity.evaluator import Evaluator
+        from raymc.store.store import Store
+        from raymc.tasks import backbones
+
+        backbones.quiet()
+        torch.set_num_threads(max(1, int(settings.cpus)))
+        self._evaluator = Evaluator(
+            Store(settings.storage),
+            tokens,
+            labels,
+            tokenizer,
+            points=settings.points,
+            precision=settings.precision,
+            device="cuda" if settings.gpus else "cpu",
+            cache_bytes=settings.cache_bytes,
+            token_budget=settings.token_budget,
+        )
+
+    def evaluate(self, task: Task, ends: Mapping[str, tuple[Evaluation, Evaluation]]) -> list[Any] | RaymcError:
+        try:
+            if isinstance(task, EndpointTask):
+                return list(self._evaluator.endpoint(task))
+            return list(self._evaluator.pair(task, ends))
+        except RaymcError as error:
+            return error
+
+
+class Pool:
+    """Actors on a joined Ray cluster. Use as a context: they are gone at its end."""
+
+    def __init__(
+        self, settings: EvaluatorSettings, spec_json: str, minimum: str, actors: int, retries: int, progress: Progress
+    ):
+        import ray
+
+        self._ray, self._retries, self._progress, self._count = ray, retries, progress, actors
+        make = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=3, max_retries=2)
+        tokens, labels, tokenizer = make.remote(spec_json, settings.storage, minimum)
+        try:
+            self._labels, self._tokenizer = ray.get([labels, tokenizer])
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, RaymcError) else error from error
+        self._tokens = tokens  # a reference: each node reads the one copy in its shared memory
+        self._settings = settings
+        options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "max_restarts": 0}
+        self._actor = ray.remote(EvaluatorActor).options(**options)
+        self._actors: list[Any] = []
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors.clear()
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        ends: Callable[[PairTask], Mapping[str, tuple[Evaluation, Evaluation]]],
+        done: Callable[[Task, list[Evaluation | Profile]], None],
+        stop: threading.Event,
+    ) -> list[tuple[Task, RaymcError]]:
+        """Evaluate all tasks; the failed ones with their reasons. `done` is called in the driver as results come.
+
+        A task whose actor dies is tried again, `retries` times at most. Once `stop` is set, what is in flight is
+        finished and nothing new begins.
+        """
+        waiting = deque((task, 0) for task in tasks)
+        failed: list[tuple[Task, RaymcError]] = []
+        flying: dict[Any, tuple[Any, Task, int]] = {}
+        idle = list(self._actors)
+        while flying or (waiting and not stop.is_set()):
+            while waiting and not stop.is_set() and len(flying) < self._count:
+                task, tries = waiting.popleft()
+                actor = idle.pop() if idle else self._new()
+                call = actor.evaluate.remote(task, ends(task) if isinstance(task, PairTask) else {})
+                flying[call] = (actor, task, tries)
+            ready, _ = self._ray.wait(list(flying), num_returns=1, timeout=0.5)
+            for call in ready:
+                actor, task, tries = flying.pop(call)
+                try:
+                    result = self._ray.get(call)
+                except (self._ray.exceptions.RayActorError, self._ray.exceptions.RayTaskError) as error:
+                    self._drop(actor)
+                    died = isinstance(error, self._ray.exceptions.RayActorError)
+                    reason = "its worker died" if died else str(getattr(error, "cause", error)).strip().splitlines()[-1]
+                    if tries < self._retries:
+                        self._progress.say(f"{_name(task)} is tried again: {reason}")
+                        waiting.append((task, tries + 1))
+                    else:
+                        failed.append((task, RaymcError(f"{reason} ({tries + 1} tries)")))
+                        self._progress.advance(False)
+                    continue
+                idle.append(actor)
+                if isinstance(result, RaymcError):
+                    failed.append((task, result))
+                    self._progress.advance(isinstance(result, CorruptArtefact))
+                else:
+                    done(task, result)
+                    self._progress.advance()
+        return failed
+
+    def _new(self) -> Any:
+        actor = self._actor.remote(self._settings, self._tokens, self._labels, self._tokenizer)
+        self._actors.append(actor)
+        return actor
+
+    def _drop(self, actor: Any) -> None:
+        self._actors.remove(actor)
+        self._ray.kill(actor)
+
+
+def _name(task: Task) -> str:
+    return task.key if isinstance(task, EndpointTask) else f"{task.a} - {task.b}"

@@ -1,0 +1,136 @@
+"""Ray Tune runs the trials that the store lacks; the store, not Tune's own state, says what is finished."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raymc.runtime.trial import FAILED, Settings, Trial, tune_trial
+from raymc.specs.progress import Progress
+from raymc.store import layout
+from raymc.store.store import Store
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    settings: Settings,
+    concurrent: int,
+    store: Store,
+    progress: Progress,
+    stop: threading.Event,
+    finished: Callable[[Trial], None],
+    verbose: bool = False,
+) -> dict[str, str]:
+    """Train all of them, `concurrent` at a time; the reason of each that failed, by key.
+
+    A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint. Once
+    `stop` is set no trial goes on; what is finished is in the store. `finished` is called in the driver.
+    """
+    import ray
+    from ray import tune
+    from ray.tune.callback import Callback
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+    from ray.tune.stopper import Stopper
+
+    by_key = {trial.key: trial for trial in trials}
+    failed: dict[str, str] = {}
+
+    class Watch(Callback):
+        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
+            ours = by_key[trial.config["trial"]["key"]]
+            if FAILED in result:
+                failed[ours.key] = result[FAILED]
+            elif "step" in result:
+                progress.step(ours.name, int(result["step"]), int(result["steps"]), float(result["loss"]))
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+            ours = by_key[trial.config["trial"]["key"]]
+            whole = store.has(ours.kind, ours.key)
+            if whole:
+                finished(ours)
+            elif ours.key in failed:
+                progress.say(f"{ours.name} failed: {failed[ours.key]}")
+            if not stop.is_set():
+                progress.advance(whole)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+            ours = by_key[trial.config["trial"]["key"]]
+            if trial.status == "ERROR":
+                failed[ours.key] = _reason(trial)
+                progress.say(f"{ours.name} failed: {failed[ours.key]}")
+                progress.advance(False)
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+            ours = by_key[trial.config["trial"]["key"]]
+            progress.say(f"{ours.name} is run again, from its last checkpoint: {_reason(trial)}")
+
+    class OnStop(Stopper):
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return stop.is_set()
+
+        def stop_all(self) -> bool:
+            return stop.is_set()
+
+    nested = settings.workers > 1 and any(trial.kind == layout.MINIMA for trial in trials)
+    # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
+    own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else _bundle(settings)
+    work = store.root / layout.TEMPORARY / f"tune-{ray.get_runtime_context().get_job_id()}"
+    logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    tuner = tune.Tuner(
+        tune.with_resources(tune_trial, PlacementGroupFactory([own])),
+        param_space={
+            "trial": tune.grid_search([asdict(trial) for trial in trials]),
+            "settings": asdict(settings),
+        },
+        tune_config=tune.TuneConfig(reuse_actors=not nested, max_concurrent_trials=concurrent),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(work),
+            stop=OnStop(),
+            failure_config=tune.FailureConfig(max_failures=0 if nested else settings.retries),
+            callbacks=[Watch()],
+            verbose=1 if verbose else 0,
+        ),
+    )
+    try:
+        results = tuner.fit()
+        for index in range(len(results)):  # what no callback saw
+            result = results[index]
+            key = (result.config or {}).get("trial", {}).get("key")
+            if key and result.error is not None and key not in failed:
+                failed[key] = _last_line(str(result.error))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if nested:
+            shutil.rmtree(store.root / layout.TEMPORARY / "train", ignore_errors=True)
+    for trial in trials:
+        if store.has(trial.kind, trial.key):
+            failed.pop(trial.key, None)
+        elif trial.key not in failed and not stop.is_set():
+            failed[trial.key] = "it ended without a result"
+    return failed
+
+
+def _bundle(settings: Settings) -> dict[str, float]:
+    return {"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})}
+
+
+def _reason(trial: Any) -> str:
+    """The last line of a Tune trial's error: the exception itself."""
+    path = trial.error_file
+    text = Path(path).read_text() if path and Path(path).is_file() else ""
+    return _last_line(text) or "its process died"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    named = [
+        line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith(("File", "at "))
+    ]
+    chosen = (named or lines or [""])[-1]
+    return chosen[:300]

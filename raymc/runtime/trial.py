@@ -1,0 +1,129 @@
+"""What one trial does in its process: pre-train a backbone or fine-tune a minimum, alone or as one of several workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raymc.specs.errors import RaymcError
+from raymc.store import layout
+
+FAILED = "raymc_failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing to train. `body` is the JSON of a TrialSpec (kind minima) or of a GrammarBackbone (kind backbones)."""
+
+    kind: str
+    key: str
+    name: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for all trials of a sweep."""
+
+    storage: str
+    workers: int
+    cpus: float
+    gpus: float
+    strategy: str
+    retries: int
+    checkpoint_every: int
+    log_every: int
+
+
+def tune_trial(config: dict[str, Any]) -> None:
+    """The function that Ray Tune runs. A fault that no retry can mend is reported, not raised."""
+    from ray import tune
+
+    trial, settings = Trial(**config["trial"]), Settings(**config["settings"])
+    if settings.workers > 1 and trial.kind == layout.MINIMA:
+        _with_train(trial, settings)
+        return
+    _guarded(trial, settings, tune.report)
+
+
+def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]], None]) -> None:
+    try:
+        _train(trial, settings, report)
+    except RaymcError as error:
+        report({FAILED: f"{type(error).__name__}: {error}" if not isinstance(error, RaymcError) else str(error)})
+
+
+def _train(
+    trial: Trial, settings: Settings, report: Callable[[dict[str, Any]], None], rank: int = 0, size: int = 1
+) -> None:
+    import torch
+
+    from raymc.specs.model import GrammarBackbone
+    from raymc.specs.trial import TrialSpec
+    from raymc.store.store import Store
+    from raymc.training.finetune import finetune
+    from raymc.training.parallel import Group
+    from raymc.training.pretrain import pretrain
+
+    torch.set_num_threads(max(1, int(settings.cpus)))
+    device = "cpu"
+    if settings.gpus and size > 1:
+        from ray.train.torch import get_device
+
+        device = str(get_device())
+    elif settings.gpus:
+        device = "cuda"
+    group = Group(rank, size, device, "fsdp" if settings.strategy == "fsdp" else "ddp")
+    store = Store(settings.storage)
+    options: dict[str, Any] = {
+        "checkpoint_every": settings.checkpoint_every,
+        "log_every": settings.log_every,
+        "report": report,
+    }
+    if trial.kind == layout.BACKBONES:
+        pretrain(GrammarBackbone.model_validate(trial.body), store, group, **options)
+    else:
+        finetune(TrialSpec.model_validate(trial.body), store, group, **options)
+
+
+def _with_train(trial: Trial, settings: Settings) -> None:
+    """Several workers: a TorchTrainer inside the Tune trial; its workers form one process group."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"trial": asdict(trial), "settings": asdict(settings)},
+        torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=bool(settings.gpus),
+            resources_per_worker={"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{trial.key}-{os.getpid()}",
+            storage_path=os.path.join(settings.storage, layout.TEMPORARY, "train"),
+            failure_config=FailureConfig(max_failures=settings.retries, controller_failure_limit=1),
+            callbacks=[TuneReportCallback()],
+        ),
+    )
+    trainer.fit()
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    import ray.train
+
+    trial, settings = Trial(**config["trial"]), Settings(**config["settings"])
+    context = ray.train.get_context()
+
+    def report(point: dict[str, Any]) -> None:
+        ray.train.report(point)
+
+    try:
+        _train(trial, settings, report, context.get_world_rank(), context.get_world_size())
+    except RaymcError as error:
+        report({FAILED: str(error)})

@@ -1,0 +1,54 @@
+"""The files of a sweep's run: matrices, tables, pictures and texts, as a tracker's page shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from raymc.tracking.tracker import SweepView
+
+PICTURE_DPI = 120
+
+
+def artifact_names(view: SweepView) -> set[str]:
+    """Every file that `write_artifacts` writes."""
+    matrices = {f"matrices/{matrix.name}.{form}" for matrix in view.matrices for form in ("csv", "json")}
+    return matrices | {*view.tables, *view.texts, *view.figures}
+
+
+def write_artifacts(view: SweepView, folder: Path) -> str:
+    """Write all files of a view; the JSON list that names those which MLflow shows as tables."""
+    names = {minimum.key: minimum.name for minimum in view.minima}
+    shown: list[str] = []
+    for matrix in view.matrices:
+        table = matrix.values.rename(columns=lambda key: names.get(key, key))
+        table.insert(0, "minimum", [names.get(key, key) for key in matrix.values.index], allow_duplicates=True)
+        table.to_csv(_path(folder, f"matrices/{matrix.name}.csv"), index=False)
+        shown.append(_table(folder, f"matrices/{matrix.name}.json", table))
+    for name, table in view.tables.items():
+        if name.endswith(".json"):
+            shown.append(_table(folder, name, table))
+        elif name.endswith(".csv"):
+            table.to_csv(_path(folder, name), index=False)
+        elif name.endswith(".parquet"):
+            table.to_parquet(_path(folder, name), index=False)
+        else:
+            raise ValueError(f"table {name!r} ends in none of .json, .csv and .parquet")
+    for name, text in view.texts.items():
+        _path(folder, name).write_text(text)
+    for name, draw in view.figures.items():
+        draw().savefig(_path(folder, name), dpi=PICTURE_DPI)
+    return json.dumps([{"path": name, "type": "table"} for name in shown])
+
+
+def _table(folder: Path, name: str, table: pd.DataFrame) -> str:
+    table.to_json(_path(folder, name), orient="split", index=False, date_format="iso")
+    return name
+
+
+def _path(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,128 @@
+"""MLflow as a guest: imported late, kept quiet, reached within a bounded time, its many errors turned into one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sqlite3
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from raymc.tracking.tracker import TrackingError
+
+PROBE_SECONDS = 8
+# Read by MLflow at each call; a person's own settings stay.
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+_PLACES_OF_ERRORS = {
+    "mlflow",
+    "requests",
+    "urllib3",
+    "sqlalchemy",
+    "botocore",
+    "boto3",
+    "google",
+    "azure",
+    "databricks",
+}
+_NOISY = ("mlflow", "alembic", "urllib3.connectionpool", "sqlalchemy.pool")
+_here = threading.local()
+
+
+def settle() -> None:
+    """Set what MLflow reads from the environment, before it is imported."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def quieten() -> None:
+    """After MLflow's import: its loggers say nothing while `calling`, and a warning that is its own isn't shown."""
+    for name in _NOISY:
+        logger = logging.getLogger(name)
+        for place in (logger, *logger.handlers):
+            if _quiet not in place.filters:
+                place.addFilter(_quiet)
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy is deprecated")
+
+
+def is_web(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """A URI without the name and password in it."""
+    return re.sub(r"//[^/@\s]+@", "//", uri)
+
+
+def reach(uri: str) -> None:
+    """See within seconds that a server answers or a sqlite file can be written. Raises what `calling` catches.
+
+    MLflow itself would retry an unusable database for minutes.
+    """
+    if is_web(uri):
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        seconds = PROBE_SECONDS
+        if os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] != _SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]:
+            seconds = int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+        creds = get_default_host_creds(uri)
+        http_request(creds, "/health", "GET", timeout=seconds, max_retries=0, raise_on_status=False)
+    elif uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///").split("?")[0])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def calling(uri: str) -> Iterator[None]:
+    """Around calls to MLflow: its loggers stay silent in this thread, errors of the place become TrackingError."""
+    _here.silent = True
+    try:
+        yield
+    except Exception as error:
+        home = type(error).__module__.split(".")[0]
+        if not isinstance(error, (OSError, ImportError, sqlite3.Error)) and home not in _PLACES_OF_ERRORS:
+            raise
+        raise TrackingError(f"MLflow at {shown(uri)}: {_line(error)}") from error
+    finally:
+        _here.silent = False
+
+
+def _line(error: BaseException) -> str:
+    """One line that says what is wrong, out of a text that may be long and nested."""
+    text = shown(" ".join(str(error).split()))
+    if "timed out" in text or "timeout" in text:
+        return "no answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT sets how many seconds it may take)"
+    for told in ("Connection refused", "Name or service not known", "Temporary failure in name resolution"):
+        if told in text:
+            return told.lower()
+    if "out-of-date database schema" in text:
+        return "its database is of another MLflow version: run `mlflow db upgrade` on it"
+    inner = re.search(r"\((?:sqlite3|psycopg2?|pymysql)\.\w+\) ([^\[]+)", text)
+    text = (inner[1] if inner else text).strip() or type(error).__name__
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+class _Quiet(logging.Filter):
+    """Drops records of threads that are inside `calling`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(_here, "silent", False) or record.levelno >= logging.CRITICAL
+
+
+_quiet = _Quiet()

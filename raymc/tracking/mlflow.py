@@ -1,0 +1,303 @@
+"""Sweeps in MLflow: one parent run a sweep, one nested run a minimum, found by tags and made right in place.
+
+MLflow can't change a param, remove a metric or delete a file. Where that would be needed, a run is made anew and the
+old one moves to MLflow's trash, from where it can be restored; tags that people set move along.
+"""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymc.tracking import records
+from raymc.tracking.artifacts import artifact_names, write_artifacts
+from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
+from raymc.tracking.notes import running_note
+from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
+from raymc.tracking.tracker import MinimumView, SweepView, TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+TABLES = "mlflow.loggedArtifacts"
+
+
+class MlflowTracker:
+    """Shows sweeps in one MLflow experiment. Its methods raise TrackingError, and never wait long for a dead server."""
+
+    def __init__(self, uri: str, experiment: str, artifact_root: str | Path | None = None):
+        """`artifact_root`: where a new experiment keeps its files; left out: beside a sqlite file, else as the server
+        decides."""
+        self.uri, self.experiment = uri, experiment
+        if artifact_root is None and uri.startswith("sqlite:///"):
+            artifact_root = Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute().parent / "mlartifacts"
+        self._artifact_root = artifact_root
+        self._mlflow: MlflowClient | None = None
+        self._experiment_id = ""
+        self._parents: dict[str, str] = {}  # of sweeps that are shown live: name to run id
+        self._open: set[str] = set()  # runs that this tracker opened and hasn't finished
+
+    @classmethod
+    def under(cls, storage: str | Path, experiment: str) -> MlflowTracker:
+        """The default place of a storage folder: mlflow.db and mlartifacts/ inside it."""
+        root = Path(storage).absolute()
+        return cls(f"sqlite:///{root / 'mlflow.db'}", experiment, root / "mlartifacts")
+
+    @property
+    def where(self) -> str:
+        """What a person opens or types to look."""
+        return shown(self.uri) if is_web(self.uri) else f"mlflow ui --backend-store-uri {shown(self.uri)}"
+
+    # The protocol ------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Reach the place, make its schema where it is a new database, find or make the experiment."""
+        settle()
+        with calling(self.uri):
+            reach(self.uri)
+            from mlflow import MlflowClient
+
+            quieten()
+            self._mlflow = self._mlflow or MlflowClient(self.uri)
+            found = self._mlflow.get_experiment_by_name(self.experiment)
+            if found is None:
+                found = self._create_experiment(self._mlflow)
+            if found.lifecycle_stage != "active":
+                raise TrackingError(
+                    f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} was deleted: restore it there "
+                    "(mlflow experiments restore), or name another in tracking.experiment"
+                )
+            self._experiment_id = found.experiment_id
+
+    def minimum(self, sweep: str, view: MinimumView) -> None:
+        if self._mlflow is None:
+            self.prepare()
+        with calling(self.uri):
+            reach(self.uri)
+            if sweep not in self._parents:
+                self._parents[sweep] = self._open_parent(sweep)
+            record = records.minimum_record(view, sweep)
+            self._put(record, self._find(record.identity), parent=self._parents[sweep])
+
+    def sync(self, view: SweepView) -> str:
+        self.prepare()
+        with calling(self.uri):
+            parents, minima = self._runs_of(view.name)
+            record = records.sweep_record(view)
+            parent = _oldest(parents)
+            right = parent is not None and _is_right(parent, record)
+            if parent is None or not right:
+                stray = set() if parent is None else self._files(parent.info.run_id) - artifact_names(view)
+                parent = self._renew(parent, record, anew=bool(stray))
+            self._trash(parents, keep=parent)
+            for minimum in view.minima:
+                child = records.minimum_record(minimum, view.name)
+                self._put(child, minima.pop(minimum.key, []), parent.info.run_id)
+            for left in minima.values():
+                self._trash(left)
+            if not right:
+                self._fill(parent, record)
+                self._put_artifacts(parent, view)
+                self._finish(parent, record)
+            self._parents.pop(view.name, None)
+            return self._address(parent)
+
+    def close(self) -> None:
+        """Mark runs that were opened and never finished as killed."""
+        if not self._open:
+            return
+        with calling(self.uri):
+            reach(self.uri)
+            for run_id in sorted(self._open):
+                self._client.set_terminated(run_id, "KILLED")
+                self._open.discard(run_id)
+            self._parents.clear()
+
+    # Runs --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> MlflowClient:
+        assert self._mlflow is not None
+        return self._mlflow
+
+    def _create_experiment(self, client: MlflowClient) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        root = self._artifact_root
+        location = root.absolute().as_uri() if isinstance(root, Path) else root
+        tags = {
+            NOTE: "Sweeps of raymc: a run is one sweep with its connectivity matrices; the runs inside it are the minima.",
+            "mlflow.experimentKind": "custom_model_development",
+        }
+        try:
+            client.create_experiment(self.experiment, artifact_location=location, tags=tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was first
+                raise
+        return client.get_experiment_by_name(self.experiment)
+
+    def _open_parent(self, sweep: str) -> str:
+        found = _oldest(self._find(records.sweep_identity(sweep)))
+        if found is None:
+            tags = {**records.sweep_identity(sweep), **_source(), NOTE: running_note()}
+            found = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep)
+        elif found.info.status != "RUNNING":
+            self._client.update_run(found.info.run_id, status="RUNNING")
+        self._open.add(found.info.run_id)
+        return found.info.run_id
+
+    def _put(self, record: Record, found: Sequence[Run], parent: str) -> None:
+        """Make one minimum's run complete and right."""
+        run = _oldest(found)
+        if run is None or not _is_right(run, record):
+            run = self._renew(run, record, parent)
+            self._fill(run, record)
+            self._finish(run, record)
+        elif run.data.tags.get(PARENT) != parent:
+            self._client.set_tag(run.info.run_id, PARENT, parent)
+        self._trash(found, keep=run)
+
+    def _renew(self, run: Run | None, record: Record, parent: str | None = None, anew: bool = False) -> Run:
+        """The run to fill: the one found, where it can still become right; else a new one with its tags."""
+        if run is not None and not anew and not _beyond_repair(run, record):
+            self._open.add(run.info.run_id)
+            if parent is not None and run.data.tags.get(PARENT) != parent:
+                self._client.set_tag(run.info.run_id, PARENT, parent)
+            if run.info.run_name != record.name:
+                self._client.update_run(run.info.run_id, name=record.name)
+            return run
+        tags = {**record.identity, **_source(), CURVE: record.curve_digest}
+        if parent is not None:
+            tags[PARENT] = parent
+        if run is not None:
+            tags |= {name: v for name, v in run.data.tags.items() if not name.startswith(records.OWN_TAGS)}
+        start = None if record.seconds is None else round((time.time() - record.seconds) * 1000)
+        new = self._client.create_run(self._experiment_id, start_time=start, tags=tags, run_name=record.name)
+        self._open.add(new.info.run_id)
+        if run is not None:
+            self._trash([run])
+        return new
+
+    def _fill(self, run: Run, record: Record) -> None:
+        """Send what the run lacks. Curve points carry times derived from the run's start, so sending twice is once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+        run_id, begin = run.info.run_id, run.info.start_time
+        now = max(round(time.time() * 1000), begin)
+        held, tagged = run.data.metrics, run.data.tags
+        points = [Metric(p.name, p.value, begin + p.offset, p.step) for p in record.points]
+        finals = [Metric(k, v, now, record.last_step) for k, v in record.metrics.items() if held.get(k) != v]
+        params = [Param(name, value) for name, value in record.params.items() if name not in run.data.params]
+        tags = [RunTag(name, value) for name, value in record.tags.items() if tagged.get(name) != value]
+        for metrics, some_params, some_tags in records.batches(points + finals, params, tags):
+            self._client.log_batch(run_id, metrics, some_params, some_tags, synchronous=True)
+        for name in tagged:
+            ours = name.startswith("raymc.") and name not in (*record.identity, COMPLETE, CURVE)
+            if ours and name not in record.tags:
+                self._client.delete_tag(run_id, name)
+        if record.datasets:
+            inputs = [
+                DatasetInput(
+                    Dataset(data.name[:500], data.digest[:36], "local", f'{{"uri": "{data.uri}"}}'),
+                    [InputTag("mlflow.data.context", data.context)],
+                )
+                for data in record.datasets
+            ]
+            self._client.log_inputs(run_id, inputs)
+
+    def _finish(self, run: Run, record: Record) -> None:
+        """The last two marks of a run: how it ended, and that it holds all of its view."""
+        run_id = run.info.run_id
+        end = None if record.seconds is None else run.info.start_time + round(record.seconds * 1000)
+        if run.info.status != record.status or run.info.end_time is None:
+            self._client.set_terminated(run_id, record.status, end_time=end)
+        self._client.set_tag(run_id, COMPLETE, record.digest)
+        self._open.discard(run_id)
+
+    def _put_artifacts(self, run: Run, view: SweepView) -> None:
+        if is_web(self.uri) and run.info.artifact_uri.startswith(("file:", "/")):
+            raise TrackingError(
+                f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} keeps files in {run.info.artifact_uri}, "
+                "a folder of the server's; serve it with --artifacts-destination, or name another tracking.experiment"
+            )
+        with tempfile.TemporaryDirectory(prefix="raymc-tracking-") as folder:
+            tables = write_artifacts(view, Path(folder))
+            self._client.log_artifacts(run.info.run_id, folder)
+        self._client.set_tag(run.info.run_id, TABLES, tables)
+
+    def _files(self, run_id: str, folder: str | None = None) -> set[str]:
+        found: set[str] = set()
+        for entry in self._client.list_artifacts(run_id, folder):
+            found |= self._files(run_id, entry.path) if entry.is_dir else {entry.path}
+        return found
+
+    # Finding -----------------------------------------------------------------------------------------------------
+
+    def _find(self, identity: dict[str, str]) -> list[Run]:
+        query = " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in identity.items())
+        found, token = [], None
+        while True:
+            page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _runs_of(self, sweep: str) -> tuple[list[Run], dict[str, list[Run]]]:
+        """A sweep's parent runs and, by key, the runs of its minima; more than one where creation was cut off."""
+        parents: list[Run] = []
+        minima: dict[str, list[Run]] = {}
+        for run in self._find({SWEEP: sweep}):
+            if run.data.tags.get(KIND) == "sweep":
+                parents.append(run)
+            elif MINIMUM in run.data.tags:
+                minima.setdefault(run.data.tags[MINIMUM], []).append(run)
+        return parents, minima
+
+    def _trash(self, runs: Sequence[Run], keep: Run | None = None) -> None:
+        for run in runs:
+            if (keep is None or run.info.run_id != keep.info.run_id) and run.info.lifecycle_stage == "active":
+                self._client.delete_run(run.info.run_id)
+                self._open.discard(run.info.run_id)
+                run.info._lifecycle_stage = "deleted"
+
+    def _address(self, run: Run) -> str:
+        if not is_web(self.uri):
+            return run.info.run_id
+        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
+
+
+def _oldest(runs: Sequence[Run]) -> Run | None:
+    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+
+def _is_right(run: Run, record: Record) -> bool:
+    return run.data.tags.get(COMPLETE) == record.digest and run.info.status == record.status
+
+
+def _beyond_repair(run: Run, record: Record) -> bool:
+    """Whether the run holds a param, metric or curve that isn't the record's."""
+    held = run.data
+    curve = held.tags.get(CURVE, record.curve_digest) != record.curve_digest
+    params = any(record.params.get(name) != value for name, value in held.params.items())
+    metrics = any(name not in record.metric_names and not name.startswith("system/") for name in held.metrics)
+    return curve or params or metrics
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _source() -> dict[str, str]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "raymc", "mlflow.source.type": "LOCAL"}
