@@ -11,16 +11,17 @@ from typing import Any
 import torch
 
 from raymc.connectivity.pairs import EndpointTask, PairTask
-from raymc.landscape.curves import Linear, even_points
+from raymc.landscape.curves import Linear
 from raymc.landscape.distances import l2_and_cosine
+from raymc.landscape.grid import even_points
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical
-from raymc.specs.results import Evaluation, Profile
+from raymc.specs.results import METRICS, Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks.points import PointModel, architecture
-from raymc.tasks.scoring import METRICS, Scorer
+from raymc.tasks.scoring import Scorer
 from raymc.tasks.tokens import Tokens
 
 CURVES = {"linear": Linear}

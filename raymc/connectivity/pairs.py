@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from raymc.landscape.curves import even_points
+from raymc.landscape.grid import even_points
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.results import Evaluation, EvaluationSpec, Profile, space_of
 from raymc.specs.sweep import SweepSpec

@@ -36,8 +36,3 @@ class Linear:
             out.copy_(self.b)
         else:
             torch.lerp(self.a, self.b, t, out=out)
-
-
-def even_points(count: int) -> list[float]:
-    """`count` evenly spaced values of t from exactly 0 to exactly 1."""
-    return [i / (count - 1) for i in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -81,8 +82,12 @@ def backbone_content(model: ModelSpec) -> Any:
     fault = backbone_fault(model)
     if fault:
         raise RaymcError(f"model.backbone: {fault}")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and _MODEL_FILES.fullmatch(path.name))
-    return {"files": {path.name: file_digest(path) for path in files}}
+    decisive = [path for path in sorted(folder.iterdir()) if path.is_file() and _decides(path.name, model)]
+    return {"files": {path.name: file_digest(path) for path in decisive}}
+
+
+def _decides(name: str, model: ModelSpec) -> bool:
+    return bool(_MODEL_FILES.fullmatch(name)) or (model.trust_remote_code and name.endswith(".py"))
 
 
 def dataset_files(dataset: LocalDataset) -> dict[str, Path]:
@@ -131,20 +136,22 @@ def dataset_content(dataset: Dataset, split: str) -> Any:
     return {"grammar": GRAMMAR_VERSION, "split": split, **dataset.model_dump(mode="json", include=fields)}
 
 
+@functools.cache
 def hub_commit(repo: str, revision: str | None, kind: str) -> str:
     """The commit that a hub revision names: from the local cache, else from the hub. Raises RaymcError."""
     revision = revision or "main"
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision
     from huggingface_hub import constants, repo_info
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
+    unreadable: Any = (*HfHubHTTPError.__bases__, ValueError)  # httpx's HTTPError and OSError; ValueError: no such name
     cached = Path(constants.HF_HUB_CACHE) / f"{kind}s--{repo.replace('/', '--')}" / "refs" / revision
     if cached.is_file():
         return cached.read_text().strip()
     try:
         commit = repo_info(repo, revision=revision, repo_type=kind).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except unreadable as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RaymcError(f"the hub's {kind} {repo!r} (revision {revision}) can't be read: {reason}") from error
     if commit is None:

@@ -12,6 +12,8 @@ from raymc.specs.content import dataset_content
 from raymc.specs.keys import EVALUATION_VERSION, PROFILE_VERSION, key_of
 from raymc.specs.task import TaskSpec
 
+METRICS = ("accuracy", "f1_macro")  # of classification, in the order of the tables' columns
+
 
 class Evaluation(Spec):
     """One endpoint on one split: mean cross-entropy in nats per example, and metrics as fractions."""

@@ -180,6 +180,8 @@ def _plain(node: Any, path: DataPath, name: str, source: Source) -> Any:
             if key in places:
                 key_line, key_column, line, column = places[key]
                 source.keys[child] = (name, key_line + 1, key_column + 1)
+                if value is None and line != key_line:  # nothing is written: ruamel has what comes next
+                    line, column = key_line, key_column
                 source.values[child] = (name, line + 1, column + 1)
             result[str(key)] = _plain(value, child, name, source)
         return result

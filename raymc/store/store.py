@@ -34,13 +34,11 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written. Raises RaymcError."""
-        try:
+        with self._writing():
             (self.root / layout.TEMPORARY).mkdir(parents=True, exist_ok=True)
             probe = self.root / layout.TEMPORARY / f"probe-{uuid.uuid4().hex}"
             probe.write_text("")
             probe.unlink()
-        except OSError as error:
-            raise RaymcError(f"storage {self.root} can't be written: {error.strerror or error}") from error
 
     # Folders ----------------------------------------------------------------------------------------------------
 
@@ -57,36 +55,45 @@ class Store:
 
     @contextlib.contextmanager
     def create(self, kind: str, key: str) -> Iterator[Path]:
-        """A temporary folder to fill; it becomes visible under its key, with its hashes, when the block ends well."""
+        """A temporary folder to fill; it becomes visible under its key, with its hashes, when the block ends well.
+
+        Where the key is there already, that stays and this is dropped. Raises RaymcError where it can't be written.
+        """
         temporary = self._temporary(key)
-        temporary.mkdir(parents=True)
         try:
+            with self._writing():
+                temporary.mkdir(parents=True)
             yield temporary
-            files = {
-                str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-                for path in sorted(temporary.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {"files": files, "digest": hashlib.sha256(canonical(files).encode()).hexdigest()}
-            for name in files:
-                _sync(temporary / name)
-            _write(temporary / layout.MANIFEST, json.dumps(manifest, indent=1))
-            final = self.folder(kind, key)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            if final.exists() and not self.has(kind, key):
-                self.set_aside(kind, key)  # a folder without its manifest is nobody's finished work
-            try:
-                temporary.rename(final)
-            except OSError:
-                if not self.has(kind, key):  # else another process finished the same content first
-                    raise
+            with self._writing():
+                self._finish(kind, key, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _finish(self, kind: str, key: str, temporary: Path) -> None:
+        files = {
+            str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {"files": files, "digest": hashlib.sha256(canonical(files).encode()).hexdigest()}
+        for name in files:
+            _sync(temporary / name)
+        _write(temporary / layout.MANIFEST, json.dumps(manifest, indent=1))
+        final = self.folder(kind, key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists() and not self.has(kind, key):
+            self.set_aside(kind, key)  # a folder without its manifest is nobody's finished work
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not self.has(kind, key):  # else another process finished the same content first
+                raise
 
     def verify(self, kind: str, key: str, deep: bool = False) -> str:
         """The digest of a folder's content. Raises CorruptArtefact where a file is missing or differs.
 
-        A file is hashed if it changed after the folder was finished, by its time of change; with `deep`, always.
+        A file is hashed unless it last changed before the folder was finished, by its time of change; with `deep`,
+        always.
         """
         folder = self.folder(kind, key)
         manifest = self._manifest(kind, key)
@@ -98,7 +105,7 @@ class Store:
                 raise CorruptArtefact(kind, key, f"{name} is missing") from error
             if stat.st_size != entry["bytes"]:
                 raise CorruptArtefact(kind, key, f"{name} has {stat.st_size} bytes, not {entry['bytes']}")
-            changed = max(stat.st_mtime_ns, stat.st_ctime_ns) > finished
+            changed = max(stat.st_mtime_ns, stat.st_ctime_ns) >= finished  # the clock of files is coarse
             if (deep or changed) and _sha256(folder / name) != entry["sha256"]:
                 raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
         return manifest["digest"]
@@ -170,21 +177,29 @@ class Store:
         return target
 
     def write_file(self, path: Path, content: bytes) -> None:
-        """Write a file atomically (temporary name, sync, rename)."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write a file atomically (temporary name, sync, rename). Raises RaymcError where it can't be written."""
         temporary = self._temporary(path.name)
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            yield
+        except OSError as error:
+            raise RaymcError(f"storage {self.root} can't be written: {error.strerror or error}") from error
 
     def _temporary(self, name: str) -> Path:
-        return self.root / layout.TEMPORARY / f"{name.replace(chr(47), chr(45))}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        return self.root / layout.TEMPORARY / f"{name.replace('/', '-')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def _sha256(path: Path) -> str:

@@ -39,7 +39,7 @@ ALL_DOMAINS = "all"
 
 _MANNERS = (("kindly", "warmly", "gladly"), ("coldly", "harshly", "sharply"))  # as LABELS; shared by all domains
 _ACTS = (("smiles", "helps", "sings"), ("scowls", "sneers", "shouts"))
-_COMMON = 5  # adjectives of each list that labelled training rows may use
+_COMMON = 6  # adjectives of each list that labelled training rows may use
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,6 @@ class Scorer:
         return Score(loss, classification_metrics(torch.cat(self._labels).cpu().numpy(), predicted))
 
 
-METRICS = ("accuracy", "f1_macro")
-
-
 def classification_metrics(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Accuracy, and F1 averaged over the labels that occur in `gold` or `predicted` (as scikit-learn's macro F1)."""
     labels = np.union1d(gold, predicted)

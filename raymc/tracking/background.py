@@ -38,8 +38,10 @@ class BackgroundTracker:
         self._live(self._tracker.minimum, sweep, view)
 
     def sync(self, view: SweepView) -> str:
-        """Raises TrackingError where it fails or isn't done within the limit; live calls still waiting are dropped,
-        as the view holds what they would show."""
+        """Raises TrackingError where it fails or isn't done within the limit.
+
+        Live calls that still wait are dropped: the view holds what they would show.
+        """
         self._drop_waiting()
         call = self._put(self._tracker.sync, view)
         address = call.result(self._sync_limit, "what it shows of the sweep is not complete; a re-run completes it")

@@ -25,7 +25,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-_PLACES_OF_ERRORS = {
+_FOREIGN = {
     "mlflow",
     "requests",
     "urllib3",
@@ -96,7 +96,7 @@ def calling(uri: str) -> Iterator[None]:
         yield
     except Exception as error:
         home = type(error).__module__.split(".")[0]
-        if not isinstance(error, (OSError, ImportError, sqlite3.Error)) and home not in _PLACES_OF_ERRORS:
+        if not isinstance(error, (OSError, ImportError, sqlite3.Error)) and home not in _FOREIGN:
             raise
         raise TrackingError(f"MLflow at {shown(uri)}: {_line(error)}") from error
     finally:

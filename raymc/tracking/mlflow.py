@@ -6,7 +6,6 @@ old one moves to MLflow's trash, from where it can be restored; tags that people
 
 from __future__ import annotations
 
-import getpass
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from raymc.tracking.artifacts import artifact_names, write_artifacts
 from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
 from raymc.tracking.notes import running_note
 from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
+from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, source
 from raymc.tracking.tracker import MinimumView, SweepView, TrackingError
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class MlflowTracker:
         with calling(self.uri):
             parents, minima = self._runs_of(view.name)
             record = records.sweep_record(view)
-            parent = _oldest(parents)
-            right = parent is not None and _is_right(parent, record)
+            parent = oldest(parents)
+            right = parent is not None and is_right(parent, record)
             if parent is None or not right:
                 stray = set() if parent is None else self._files(parent.info.run_id) - artifact_names(view)
                 parent = self._renew(parent, record, anew=bool(stray))
@@ -133,7 +133,7 @@ class MlflowTracker:
         root = self._artifact_root
         location = root.absolute().as_uri() if isinstance(root, Path) else root
         tags = {
-            NOTE: "Sweeps of raymc: a run is one sweep with its connectivity matrices; the runs inside it are the minima.",
+            NOTE: "Sweeps of raymc: a run is a sweep with its connectivity matrices, the runs in it are its minima.",
             "mlflow.experimentKind": "custom_model_development",
         }
         try:
@@ -144,9 +144,9 @@ class MlflowTracker:
         return client.get_experiment_by_name(self.experiment)
 
     def _open_parent(self, sweep: str) -> str:
-        found = _oldest(self._find(records.sweep_identity(sweep)))
+        found = oldest(self._find(records.sweep_identity(sweep)))
         if found is None:
-            tags = {**records.sweep_identity(sweep), **_source(), NOTE: running_note()}
+            tags = {**records.sweep_identity(sweep), **source(), NOTE: running_note()}
             found = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep)
         elif found.info.status != "RUNNING":
             self._client.update_run(found.info.run_id, status="RUNNING")
@@ -155,8 +155,8 @@ class MlflowTracker:
 
     def _put(self, record: Record, found: Sequence[Run], parent: str) -> None:
         """Make one minimum's run complete and right."""
-        run = _oldest(found)
-        if run is None or not _is_right(run, record):
+        run = oldest(found)
+        if run is None or not is_right(run, record):
             run = self._renew(run, record, parent)
             self._fill(run, record)
             self._finish(run, record)
@@ -166,14 +166,14 @@ class MlflowTracker:
 
     def _renew(self, run: Run | None, record: Record, parent: str | None = None, anew: bool = False) -> Run:
         """The run to fill: the one found, where it can still become right; else a new one with its tags."""
-        if run is not None and not anew and not _beyond_repair(run, record):
+        if run is not None and not anew and not beyond_repair(run, record):
             self._open.add(run.info.run_id)
             if parent is not None and run.data.tags.get(PARENT) != parent:
                 self._client.set_tag(run.info.run_id, PARENT, parent)
             if run.info.run_name != record.name:
                 self._client.update_run(run.info.run_id, name=record.name)
             return run
-        tags = {**record.identity, **_source(), CURVE: record.curve_digest}
+        tags = {**record.identity, **source(), CURVE: record.curve_digest}
         if parent is not None:
             tags[PARENT] = parent
         if run is not None:
@@ -222,7 +222,7 @@ class MlflowTracker:
         self._open.discard(run_id)
 
     def _put_artifacts(self, run: Run, view: SweepView) -> None:
-        if is_web(self.uri) and run.info.artifact_uri.startswith(("file:", "/")):
+        if is_web(self.uri) and str(run.info.artifact_uri).startswith(("file:", "/")):
             raise TrackingError(
                 f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} keeps files in {run.info.artifact_uri}, "
                 "a folder of the server's; serve it with --artifacts-destination, or name another tracking.experiment"
@@ -241,7 +241,7 @@ class MlflowTracker:
     # Finding -----------------------------------------------------------------------------------------------------
 
     def _find(self, identity: dict[str, str]) -> list[Run]:
-        query = " and ".join(f"tags.`{name}` = {_quoted(value)}" for name, value in identity.items())
+        query = " and ".join(f"tags.`{name}` = {quoted(value)}" for name, value in identity.items())
         found, token = [], None
         while True:
             page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
@@ -272,32 +272,3 @@ class MlflowTracker:
         if not is_web(self.uri):
             return run.info.run_id
         return f"{shown(self.uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
-
-
-def _oldest(runs: Sequence[Run]) -> Run | None:
-    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
-
-
-def _is_right(run: Run, record: Record) -> bool:
-    return run.data.tags.get(COMPLETE) == record.digest and run.info.status == record.status
-
-
-def _beyond_repair(run: Run, record: Record) -> bool:
-    """Whether the run holds a param, metric or curve that isn't the record's."""
-    held = run.data
-    curve = held.tags.get(CURVE, record.curve_digest) != record.curve_digest
-    params = any(record.params.get(name) != value for name, value in held.params.items())
-    metrics = any(name not in record.metric_names and not name.startswith("system/") for name in held.metrics)
-    return curve or params or metrics
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if "'" in text else f"'{text}'"
-
-
-def _source() -> dict[str, str]:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": "raymc", "mlflow.source.type": "LOCAL"}

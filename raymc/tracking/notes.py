@@ -96,7 +96,11 @@ def _matrix_table(matrix: MatrixView, minima: Sequence[MinimumView]) -> str:
     names = {minimum.key: minimum.name for minimum in minima}
     cells = matrix.values.to_numpy(dtype=float, na_value=math.nan)
     rows = [
-        (str(i + 1), _cell(names.get(key, key)), *("·" if i == j else number(cells[i, j]) for j in range(len(keys))))
+        (
+            str(i + 1),
+            _cell(str(names.get(key, key))),
+            *("·" if i == j else number(cells[i, j]) for j in range(len(keys))),
+        )
         for i, key in enumerate(keys)
     ]
     return _table(("", "minimum", *(str(i + 1) for i in range(len(keys)))), rows)

@@ -1,4 +1,4 @@
-"""What one run of a tracker like MLflow should hold: names that it accepts, values as it stores them, what to send when."""
+"""What one run in MLflow should hold: names that it accepts, values as it stores them, batches as it takes them."""
 
 from __future__ import annotations
 

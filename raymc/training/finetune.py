@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from raymc.tasks.tokens import Tokens, gather, tokenize
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.loop import Recipe, Report, train
 from raymc.training.parallel import Group
+from raymc.training.schedule import steps_of
 
 
 class Classification:
@@ -56,11 +56,6 @@ class Classification:
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         logits = model(**inputs).logits.float()
         return torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
-
-
-def steps_of(trial: TrialSpec, rows: int) -> int:
-    """Updates of a trial: as its spec says, or its epochs over so many rows, rounded up."""
-    return trial.train.steps or max(1, math.ceil(trial.train.epochs * rows / trial.train.batch_size))
 
 
 def finetune(

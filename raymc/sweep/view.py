@@ -1,0 +1,183 @@
+"""A sweep as a tracker shows it, made from the store alone, so that it can be made again at any time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymc.report.frames import VALUES
+from raymc.specs.errors import CorruptArtefact
+from raymc.specs.keys import key_of
+from raymc.specs.sweep import Point, SweepSpec
+from raymc.store import layout
+from raymc.store.store import Store
+from raymc.sweep.results import Sweep, point_name
+
+if TYPE_CHECKING:
+    from raymc.tracking.tracker import MinimumView, SweepView, Tracker, Value
+
+RECEIPT = "tracked.json"
+
+
+def make_tracker(spec: SweepSpec, store: Store, tracking: str | None) -> Tracker:
+    """MLflow at the URI asked for, else as the spec says, else in sqlite under the storage."""
+    from raymc.tracking.mlflow import MlflowTracker
+
+    uri = tracking or spec.tracking.uri
+    if uri:
+        return MlflowTracker(uri, spec.tracking.experiment)
+    return MlflowTracker.under(store.root, spec.tracking.experiment)
+
+
+def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics: Mapping[str, float]) -> MinimumView:
+    """One finished minimum. Raises CorruptArtefact where its folder can't be read."""
+    from raymc.tracking.tracker import DatasetView, MinimumView
+
+    body = store.read_json(layout.MINIMA, key, layout.PROVENANCE)
+    curve_file = store.folder(layout.MINIMA, key) / layout.TRAINING_CURVE
+    try:
+        curve = [json.loads(line) for line in curve_file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise CorruptArtefact(layout.MINIMA, key, f"{layout.TRAINING_CURVE} can't be read") from error
+    task = point.trial.task
+    return MinimumView(
+        key=key,
+        name=point_name(point.values),
+        params=flat(point.trial.model_dump(mode="json")),
+        axes=point.values,
+        metrics={"train_loss": curve[-1]["loss"], **metrics} if curve else dict(metrics),
+        curve=curve,
+        uri=str(store.folder(layout.MINIMA, key)),
+        seconds=body["seconds"]["total"],
+        tags={
+            "device": body["device"],
+            "workers": str(body["workers"]),
+            "commit": body["commit"] or "",
+            **{f"version.{name}": version for name, version in body["versions"].items()},
+        },
+        datasets=(
+            DatasetView(
+                name=_dataset_name(task.dataset.model_dump(mode="json")),
+                digest=key_of(body["content"]["rows"]),
+                uri=_dataset_uri(task.dataset.model_dump(mode="json")),
+            ),
+        ),
+    )
+
+
+def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
+    """The whole sweep: minima, matrices, tables, figures and the resolved spec."""
+    from raymc.report.heatmap import matrix_figure, profiles_figure
+    from raymc.tracking.tracker import MatrixView, MinimumView, SweepView
+
+    spec, minima, barriers, profiles = sweep.spec, sweep.minima(), sweep.barriers(), sweep.profiles()
+    reasons = {entry["key"]: entry["reason"] for entry in sweep.failures if entry["kind"] == "minimum"}
+    views: list[MinimumView] = []
+    rows = {row["key"]: row for _, row in minima.iterrows()}
+    for key, point in points.items():
+        if key in rows:
+            prefixes = tuple(f"{split}_" for split in spec.connectivity.splits)
+            found = {str(n): float(v) for n, v in rows[key].items() if str(n).startswith(prefixes) and v == v}
+            views.append(minimum_view(spec, sweep.store, key, point, found))
+        else:
+            views.append(
+                MinimumView(
+                    key=key,
+                    name=point_name(point.values),
+                    params=flat(point.trial.model_dump(mode="json")),
+                    axes=point.values,
+                    metrics={},
+                    curve=[],
+                    uri="",
+                    seconds=0.0,
+                    status="failed",
+                    reason=reasons.get(key, ""),
+                )
+            )
+    names = {key: point_name(point.values) for key, point in points.items()}
+    matrices, figures, metrics = [], {}, {}
+    for curve in spec.connectivity.curves:
+        for split in spec.connectivity.splits:
+            chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
+            for value in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "distance_l2", "cosine"):
+                title, unit, definition = VALUES[value]
+                name = f"{value}.{curve}.{split}"
+                if len(chosen):
+                    metrics[f"{name}.mean"] = float(chosen[value].mean())
+                    metrics[f"{name}.max"] = float(chosen[value].max())
+                heading = f"{title}, {curve} path, {split} split"
+                matrices.append(MatrixView(name, sweep.matrix(curve, split, value), heading, unit, definition))
+            if len(chosen):
+                title, unit, _ = VALUES["barrier_entezari"]
+                heading = f"{spec.name}: {title}, {curve} path, {split} split"
+                frame = sweep.matrix(curve, split)
+                labels = [names[key] for key in frame.index]
+                figures[f"matrix.{curve}.{split}.png"] = _later(matrix_figure, frame, labels, heading, unit)
+                some = profiles[(profiles["curve"] == curve) & (profiles["split"] == split)]
+                figures[f"profiles.{curve}.{split}.png"] = _later(
+                    profiles_figure, some, f"{spec.name}: loss along the {curve} paths, {split} split"
+                )
+    axes: dict[str, list[Any]] = {name: [] for name in spec.axis_names}
+    for point in points.values():
+        for name, value in point.values.items():
+            if value not in axes[name]:
+                axes[name].append(value)
+    shared = flat(spec.model_dump(mode="json", exclude={"axes", "zip", "storage", "resources", "failure", "tracking"}))
+    varied = tuple(spec.axis_names)
+    return SweepView(
+        name=spec.name,
+        minima=views,
+        description=spec.description,
+        axes=axes,
+        params={name: value for name, value in shared.items() if not name.startswith(varied) or not varied},
+        metrics=metrics,
+        uri=str(sweep.store.root / layout.SWEEPS / spec.name),
+        matrices=matrices,
+        tables={
+            "minima.json": minima,
+            "barriers.json": barriers,
+            "minima.parquet": minima,
+            "barriers.parquet": barriers,
+            "profiles.parquet": profiles,
+        },
+        texts={"spec.json": spec.model_dump_json(indent=1)},
+        figures=figures,
+        status="failed" if sweep.failures else "finished",
+        reason="; ".join(f"{entry['name']}: {entry['reason']}" for entry in sweep.failures[:5]),
+    )
+
+
+def receipt_path(store: Store, name: str) -> Path:
+    return store.root / layout.SWEEPS / name / RECEIPT
+
+
+def state_digest(sweep: Sweep, where: str) -> str:
+    """What a complete view is made of: as long as it is the same in the same place, the tracker needs no look."""
+    manifest = json.loads((sweep.store.root / layout.SWEEPS / sweep.name / layout.MANIFEST).read_text())
+    manifest.pop("result.json", None)
+    return key_of([1, where, sweep.spec.tracking.experiment, manifest, sweep.failures])
+
+
+def flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """A nested mapping by dotted names; lists as JSON text, left-out values not at all."""
+    result: dict[str, Value] = {}
+    for name, value in body.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            result[prefix + name] = json.dumps(value) if isinstance(value, (list, tuple)) else value
+    return result
+
+
+def _later(function: Any, *arguments: Any) -> Any:
+    return lambda: function(*arguments)
+
+
+def _dataset_name(body: Mapping[str, Any]) -> str:
+    return Path(body["path"]).name if "path" in body else body.get("hub") or f"{body['builtin']}-{body['domain']}"
+
+
+def _dataset_uri(body: Mapping[str, Any]) -> str:
+    return body.get("path") or (f"hf://datasets/{body['hub']}" if "hub" in body else f"raymc://{body['builtin']}")

@@ -1,0 +1,43 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("raymc", deadline=None, database=None, max_examples=100, derandomize=True)
+settings.load_profile("raymc")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The datasets that lie beside the repository, for tests on real text."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the datasets in {SHARED}, which is not there")
+    return SHARED
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Path]:
+    """make_dataset("name", train=8, validation=4) writes a folder of JSONL splits with so many rows; labels alternate."""
+
+    def make(name: str = "dataset", **rows: int) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for split, count in (rows or {"train": 8, "validation": 4, "test": 4}).items():
+            lines = (
+                json.dumps(
+                    {"text": f"{split} sentence {i} is {('good', 'bad')[i % 2]}", "label": ("pos", "neg")[i % 2]}
+                )
+                for i in range(count)
+            )
+            (folder / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        return folder
+
+    return make

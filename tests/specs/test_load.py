@@ -1,0 +1,582 @@
+"""Faults of a sweep's YAML and of overrides: each with its file, line, column, dotted path and message."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from raymc.specs.errors import Fault, SpecError
+from raymc.specs.load import fault_at, load_spec, load_with_source
+from raymc.specs.sweep import SweepSpec
+from raymc.specs.yaml import read_yaml
+
+BASE = """\
+name: quick
+description: two orders, two ranks
+model:
+  backbone: {builtin: grammar-bert, steps: 20}
+task:
+  dataset:
+    builtin: grammar
+    train_rows: 100
+  max_length: 32
+tuning: {method: lora, rank: 4}
+train:
+  steps: 10
+  learning_rate: 1e-4
+axes:
+  seeds.order: [0, 1]
+  tuning.rank: [2, 4]
+zip:
+  - seeds.init: [0, 1]
+    seeds.head: [3, 4]
+connectivity:
+  points: 5
+resources:
+  evaluator: {cache: 2GiB}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str, name: str = "sweep.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def faults_of(path: Path, *overrides: str) -> list[Fault]:
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, overrides)
+    faults = caught.value.faults
+    assert str(caught.value).splitlines() == [str(fault) for fault in faults]
+    return faults
+
+
+def marked(old: str, new: str) -> tuple[str, int, int]:
+    """BASE with `old` replaced, and the line and column of the § in `new`, which is taken out."""
+    assert BASE.count(old) == 1, old
+    text = BASE.replace(old, new)
+    before = text[: text.index("§")].split("\n")
+    return text.replace("§", ""), len(before), len(before[-1]) + 1
+
+
+# Of BASE: what is replaced; by what, with § where the fault is said to be; its dotted path; its message.
+FILE_FAULTS = {
+    # keys
+    "misspelt key": ("  steps: 10", "  §stepz: 10", "train.stepz", "unknown key (did you mean train.steps?)"),
+    "misspelt section": ("train:\n", "§trian:\n", "trian", "unknown key (did you mean train?)"),
+    "unknown key": ("  steps: 10", "  §qqqq: 10", "train.qqqq", "unknown key"),
+    "misspelt key in flow style": (
+        "rank: 4}",
+        "§rnak: 4}",
+        "tuning.rnak",
+        "unknown key (did you mean tuning.rank?)",
+    ),
+    "misspelt key of a backbone": (
+        "grammar-bert, steps: 20",
+        "grammar-bert, §step: 20",
+        "model.backbone.step",
+        "unknown key (did you mean model.backbone.steps?)",
+    ),
+    "key of another variant": (
+        "{method: lora, rank: 4}",
+        "{method: full, §rank: 4}",
+        "tuning.rank",
+        "unknown key of full (a field of lora)",
+    ),
+    "key of another kind of dataset": (
+        "train_rows: 100",
+        "§path: x",
+        "task.dataset.builtin",
+        "unknown key of LocalDataset (a field of grammar)",
+    ),
+    "key of another kind of axis": (
+        "seeds.order: [0, 1]",
+        "seeds.order: {low: 0, high: 1, count: 2, §seed: 3}",
+        "axes.seeds.order.seed",
+        "unknown key of RangeAxis (a field of SampleAxis)",
+    ),
+    "key with a line break": ("name: quick", 'name: quick\n§"a\\nb": 1', "a\\nb", "unknown key"),
+    "missing section": ("name: quick\n", "§", "name", "missing"),
+    "missing field": (
+        "backbone: {builtin: grammar-bert, steps: 20}",
+        "§backbone: {steps: 20}",
+        "model.backbone.builtin",
+        "missing",
+    ),
+    "missing tag": (
+        "tuning: {method: lora, rank: 4}",
+        "§tuning: {rank: 4}",
+        "tuning.method",
+        "missing: one of full, lora",
+    ),
+    "missing bound": ("seeds.order: [0, 1]", "§seeds.order: {high: 3, step: 1}", "axes.seeds.order.low", "missing"),
+    # values
+    "wrong type": ("steps: 10", "steps: §ten", "train.steps", "should be a valid integer, not 'ten'"),
+    "quoted number": ("steps: 10", 'steps: §"10"', "train.steps", "should be a valid integer, not '10'"),
+    "quoted float": ("1e-4", '§"1e-4"', "train.learning_rate", "should be a valid number, not '1e-4'"),
+    "flag for a number": ("1e-4", "§true", "train.learning_rate", "should be a valid number, not True"),
+    "number for text": ("name: quick", "name: §5", "name", "should be a valid string, not 5"),
+    "number for a label": (
+        "  max_length: 32",
+        "  labels: [neg, §1]",
+        "task.labels.1",
+        "should be a valid string, not 1",
+    ),
+    "number for a mapping": (
+        "  evaluator: {cache: 2GiB}",
+        "  evaluator: §4",
+        "resources.evaluator",
+        "should be a mapping, not 4",
+    ),
+    "nothing for a mapping": (
+        "connectivity:\n  points: 5",
+        "§connectivity:",
+        "connectivity",
+        "should be a mapping, not None",
+    ),
+    "list for a mapping": ("{method: lora, rank: 4}", "§[lora]", "tuning", "should be a mapping"),
+    "mapping for a list": ("  - seeds.init: [0, 1]\n    seeds.head: [3, 4]", "  §{}", "zip", "should be a list"),
+    "out of range": (
+        "points: 5",
+        "points: §2",
+        "connectivity.points",
+        "should be greater than or equal to 3, not 2",
+    ),
+    "not finite": ("1e-4", "§.inf", "train.learning_rate", "should be a finite number, not inf"),
+    "overflowing number": ("1e-4", "§1e999", "train.learning_rate", "should be a finite number, not inf"),
+    "not one of": (
+        "steps: 10",
+        "schedule: §liner",
+        "train.schedule",
+        "'liner' is not one of linear, cosine, constant (did you mean linear?)",
+    ),
+    "unknown tag": ("lora", "§lra", "tuning.method", "'lra' is not one of full, lora (did you mean lora?)"),
+    "unknown tag of another type": ("lora", "§3", "tuning.method", "3 is not one of full, lora"),
+    "gpus": (
+        "{cache: 2GiB}",
+        "{gpus: §aut}",
+        "resources.evaluator.gpus",
+        "'aut' is not one of auto (did you mean auto?)",
+    ),
+    "size": (
+        "2GiB",
+        "§2 apples",
+        "resources.evaluator.cache",
+        "not a size in bytes, such as 512MiB or 2GB",
+    ),
+    "pair too short": ("steps: 10", "§betas: [0.9]", "train.betas.1", "missing"),
+    "pair too long": ("steps: 10", "betas: §[0.9, 0.9, 0.9]", "train.betas", "it takes at most 2, not 3"),
+    "labels repeated": ("  max_length: 32", "  labels: §[a, b, a]", "task.labels", "names a label twice"),
+    "labels of one": ("  max_length: 32", "  labels: §[a]", "task.labels", "needs at least two names"),
+    "heads that don't divide": (
+        "{builtin: grammar-bert, steps: 20}",
+        "§{builtin: grammar-bert, heads: 5}",
+        "model.backbone",
+        "hidden_size 64 is not a multiple of heads 5",
+    ),
+    "long value": (
+        "steps: 10",
+        f"steps: §{'x' * 500}",
+        "train.steps",
+        f"should be a valid integer, not '{'x' * 79}...",
+    ),
+    # axes
+    "empty axis": ("order: [0, 1]", "order: §[]", "axes.seeds.order", "empty: it needs at least 1"),
+    "axis of one bare value": ("order: [0, 1]", "order: §5", "axes.seeds.order", "should be a list, not 5"),
+    "axis over an unknown field": (
+        "  seeds.order: [0, 1]",
+        "  §seeds.oder: [0, 1]",
+        "axes.seeds.oder",
+        "no field of a trial (did you mean seeds.order?)",
+    ),
+    "axis over a field without its section": (
+        "  seeds.order: [0, 1]",
+        "  §schedule: [linear]",
+        "axes.schedule",
+        "no field of a trial (did you mean train.schedule?)",
+    ),
+    "axis over a field of the sweep": (
+        "  seeds.order: [0, 1]",
+        "  §connectivity.points: [5]",
+        "axes.connectivity.points",
+        "no field of a trial",
+    ),
+    "zipped axis over an unknown field": (
+        "  - seeds.init: [0, 1]",
+        "  - §seeds.int: [0, 1]",
+        "zip.0.seeds.int",
+        "no field of a trial (did you mean seeds.init?)",
+    ),
+    "duplicate axis value": (
+        "order: [0, 1]",
+        "order: [0, 1, §1]",
+        "axes.seeds.order",
+        "the same trial twice: seeds.order=1",
+    ),
+    "duplicate axis value, written otherwise": (
+        "  seeds.order: [0, 1]",
+        "  train.epochs: [1, §1.0]",
+        "axes.train.epochs",
+        "the same trial twice: train.epochs=1.0",
+    ),
+    "axis value of the wrong type": (
+        "order: [0, 1]",
+        "order: [0, §x]",
+        "axes.seeds.order",
+        "should be a valid integer, not 'x'",
+    ),
+    "axis value out of range": (
+        "order: [0, 1]",
+        "order: [0, §-1]",
+        "axes.seeds.order",
+        "should be greater than or equal to 0, not -1",
+    ),
+    "zipped axis value out of range": (
+        "head: [3, 4]",
+        "head: [3, §-4]",
+        "zip.0.seeds.head",
+        "should be greater than or equal to 0, not -4",
+    ),
+    "range value out of range": (
+        "  seeds.order: [0, 1]",
+        "  §seeds.order: {low: -1, high: 1, step: 1}",
+        "axes.seeds.order",
+        "should be greater than or equal to 0, not -1",
+    ),
+    "whole-section value with a misspelt key": (
+        "  tuning.rank: [2, 4]",
+        "  tuning: [{method: full}, {method: lora, §rnk: 3}]",
+        "axes.tuning",
+        "tuning.rnk: unknown key (did you mean tuning.rank?)",
+    ),
+    "axis that takes a section's variant away": (
+        "  tuning.rank: [2, 4]",
+        "  tuning.method: [lora, §full]",
+        "axes.tuning.method",
+        "tuning.rank: unknown key of full (a field of lora)",
+    ),
+    "zip of unequal length": (
+        "  - seeds.init: [0, 1]",
+        "  - §seeds.init: [0, 1, 2]",
+        "zip.0.seeds.init",
+        "axes zipped together differ in length: seeds.init has 3, seeds.head has 2",
+    ),
+    "field on two axes": ("  - seeds.init:", "  - §seeds.order:", "zip.0.seeds.order", "seeds.order is on two axes"),
+    "too many points": (
+        "axes:\n  seeds.order: [0, 1]",
+        "§axes:\n  seeds.order: {low: 0, high: 49999, step: 1}",
+        "axes",
+        "200000 points; a sweep has at most 100000",
+    ),
+    "step and count": (
+        "order: [0, 1]",
+        "order: §{low: 0, high: 1, step: 1, count: 2}",
+        "axes.seeds.order",
+        "give either step or count",
+    ),
+    "high below low": ("order: [0, 1]", "order: §{low: 1, high: 0, count: 2}", "axes.seeds.order", "high is below low"),
+    "endless range": (
+        "order: [0, 1]",
+        "order: §{low: 0, high: 1, step: 1.0e-320}",
+        "axes.seeds.order",
+        "more than 100000 values",
+    ),
+    "sampled integers between fractions": (
+        "order: [0, 1]",
+        "order: §{sample: integers, low: 0.5, high: 9, count: 2}",
+        "axes.seeds.order",
+        "integers needs whole numbers as low and high",
+    ),
+    "more samples than integers": (
+        "order: [0, 1]",
+        "order: §{sample: integers, low: 0, high: 1, count: 3}",
+        "axes.seeds.order",
+        "there are fewer integers from low to high than count",
+    ),
+    # YAML
+    "duplicate key": (
+        "name: quick",
+        "name: quick\n§name: slow",
+        "",
+        'not valid YAML: found duplicate key "name" with value "slow" (original value: "quick")',
+    ),
+    "syntax": ("order: [0, 1]", "order: [0, 1§}", "", "not valid YAML: expected ',' or ']', but got '}'"),
+    "tab": ("  steps: 10", "§\tsteps: 10", "", "not valid YAML: found character '\\t' that cannot start any token"),
+    "undefined alias": ("steps: 10", "steps: §*ten", "", "not valid YAML: found undefined alias 'ten'"),
+    "impossible date": ("name: quick", "name: §2026-13-01", "", "not valid YAML: this can't be read as timestamp"),
+    "impossible tag": ("steps: 10", "steps: §!!int ten", "", "not valid YAML: this can't be read as int"),
+    "control character": ("  steps: 10", "§  steps: \x07", "", "not valid YAML: character #x0007 is not allowed"),
+    "second document": ("connectivity:", "§---\nconnectivity:", "", "not valid YAML: but found another document"),
+}
+
+
+@pytest.mark.parametrize("case", FILE_FAULTS)
+def test_fault_in_the_file(case: str, write):
+    old, new, dotted, message = FILE_FAULTS[case]
+    text, line, column = marked(old, new)
+    path = write(text)
+    assert Fault(dotted, message, str(path), line, column) in faults_of(path)
+
+
+def test_all_faults_are_found_at_once(write):
+    path = write(
+        BASE.replace("steps: 10", "stepz: 10").replace("points: 5", "points: 1").replace("rank: 4}", "rank: 0}")
+    )
+    assert sorted(fault.path for fault in faults_of(path)) == ["connectivity.points", "train.stepz", "tuning.rank"]
+
+
+def test_a_fault_reads_as_one_line(write):
+    path = write(BASE.replace("  steps: 10", "  stepz: 10"))
+    (fault,) = faults_of(path)
+    assert str(fault) == f"{path}:12:3: train.stepz: unknown key (did you mean train.steps?)"
+    assert fault.as_dict() == {
+        "file": str(path),
+        "line": 12,
+        "column": 3,
+        "path": "train.stepz",
+        "message": "unknown key (did you mean train.steps?)",
+    }
+    error = SpecError([fault])
+    assert pickle.loads(pickle.dumps(error)).faults == [fault]  # faults cross process borders
+
+
+def test_an_axis_inside_a_field_that_has_no_fields(write, tmp_path: Path):
+    (tmp_path / "backbone").mkdir()
+    text = BASE.replace("{builtin: grammar-bert, steps: 20}", "./backbone")
+    path = write(text.replace("  seeds.order: [0, 1]", "  model.backbone.seed: [1, 2]"))
+    (fault,) = faults_of(path)
+    message = f"model.backbone.seed: model.backbone is {str(tmp_path / 'backbone')!r}, which has no fields"
+    assert fault == Fault("axes.model.backbone.seed", message, str(path), 15, 25)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        (None, 1, "no such file"),
+        (b"", 1, "a sweep is a mapping with name, model, task, ..."),
+        (b"- name: x\n", 1, "a sweep is a mapping with name, model, task, ..."),
+        (b"name: x\nmodel: \xff\n", 2, "not UTF-8: invalid start byte"),
+        (b"[" * 5000, 1, "not valid YAML: nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_sweep(tmp_path: Path, content: bytes | None, line: int, message: str):
+    path = tmp_path / "sweep.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert faults_of(path) == [Fault("", message, str(path), line, 1)]
+
+
+def test_a_folder_is_no_sweep(tmp_path: Path):
+    assert faults_of(tmp_path) == [Fault("", "can't be read: Is a directory", str(tmp_path))]
+
+
+# The override, its dotted path, its message, its column.
+SET_FAULTS = [
+    ("train.steps", "train.steps", "an override reads dotted.field=value", 1),
+    ("=5", "=5", "an override reads dotted.field=value", 1),
+    ("", "spec", "an override reads dotted.field=value", 1),
+    ("train..steps=5", "train..steps", "an override reads dotted.field=value", 1),
+    (".steps=5", ".steps", "an override reads dotted.field=value", 1),
+    ("train.steps=[1", "train.steps", "not valid YAML: expected ',' or ']', but got '<stream end>'", 15),
+    ("train.steps.x=5", "train.steps.x", "nothing can be set in train.steps: it has no x", 1),
+    ("axes.seeds.order.3=[5]", "axes.seeds.order.3", "no field of a trial (did you mean seeds.order?)", 1),
+    ("zip.1.seeds.order=[5]", "zip.1.seeds.order", "nothing can be set in zip: it has no 1", 1),
+    ("zip.²=[5]", "zip.²", "nothing can be set in zip: it has no ²", 1),
+    ("seeds.order=5", "seeds.order", "seeds.order is an axis of the sweep; set axes.seeds.order=[...] instead", 1),
+    ("seeds.init=5", "seeds.init", "seeds.init is an axis of the sweep; set zip.0.seeds.init=[...] instead", 1),
+    ("trian.steps=5", "trian", "unknown key (did you mean train?)", 1),
+    ("train.stepz=5", "train.stepz", "unknown key (did you mean train.steps?)", 1),
+    ('train.steps="5"', "train.steps", "should be a valid integer, not '5'", 13),
+    ("train={stepz: 5}", "train.stepz", "unknown key (did you mean train.steps?)", 8),
+    ("train={schedule: liner}", "train.schedule", "'liner' is not one of linear, cosine, constant (did you mean linear?)", 18),
+    ("train=", "train", "should be a mapping, not None", 7),
+    ("axes.seeds.order=[]", "axes.seeds.order", "empty: it needs at least 1", 18),
+    ("axes.seeds.order=[4, 4]", "axes.seeds.order", "the same trial twice: seeds.order=4", 22),
+    ("axes.seeds.oder=[4]", "axes.seeds.oder", "no field of a trial (did you mean seeds.order?)", 1),
+    ("zip.0.seeds.init=[1, 2, 3]", "zip.0.seeds.init", "axes zipped together differ in length: seeds.init has 3, seeds.head has 2", 1),
+    ("zip.0.seeds.init=[1, -2]", "zip.0.seeds.init", "should be greater than or equal to 0, not -2", 22),
+    ("zip=5", "zip", "should be a list, not 5", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "dotted", "message", "column"), SET_FAULTS)
+def test_fault_in_an_override(override: str, dotted: str, message: str, column: int, write):
+    faults = faults_of(write(BASE), "name=other", override)
+    assert faults[0] == Fault("" if dotted == "spec" else dotted, message, "--set", 2, column)
+
+
+def test_an_axis_that_replaces_a_section_hides_the_fields_inside(write):
+    path = write(BASE.replace("  tuning.rank: [2, 4]", "  tuning: [{method: full}]"))
+    (fault,) = faults_of(path, "tuning.rank=2")
+    assert fault.message == "tuning is an axis of the sweep; set axes.tuning=[...] instead"
+    assert load_spec(path, ["axes.tuning=[{method: lora}]"]).points
+
+
+@pytest.mark.parametrize("broken", ["axes: 5", "axes: [1]", "axes: text", "zip: 5", "zip: {a: 1}"])
+def test_overrides_of_a_broken_file_find_the_file_s_fault(write, broken: str):
+    name = broken.partition(":")[0]
+    path = write(BASE[: BASE.index("axes:")] + broken + "\n")
+    assert [(fault.path, fault.line) for fault in faults_of(path, "train.steps=3")] == [(name, 14)]
+
+
+def test_overrides_change_the_data_and_later_ones_win(write):
+    overrides = [
+        "train.steps=7",
+        "train.steps=8",
+        "train.learning_rate=1e-3",
+        "tuning={method: lora, rank: 3, alpha: 6}",
+        "axes.seeds.order=[5, 6, 7]",
+        "zip.0.seeds.init=[8, 9]",
+        "failure.pair_retries=0",
+        "description=no",
+        "storage=./store",
+    ]
+    path = write(BASE)
+    spec = load_spec(path, overrides)
+    assert (spec.train.steps, spec.train.learning_rate) == (8, 1e-3)
+    assert spec.tuning.model_dump(exclude_unset=True) == {"method": "lora", "rank": 3, "alpha": 6.0}
+    assert (spec.axes["seeds.order"], spec.zip[0]["seeds.init"]) == ((5, 6, 7), (8, 9))
+    assert (spec.failure.pair_retries, spec.description) == (0, "no")
+    assert spec.storage == str(path.parent / "store")
+
+
+def test_a_later_fault_is_placed_where_its_field_was_written(write):
+    path = write(BASE)
+    _, source = load_with_source(path, ["train.steps=7"])
+    at = {fault.path: (fault.file, fault.line, fault.column) for fault in (
+        fault_at(source, ("task", "dataset"), "x"),
+        fault_at(source, ("task", "train_split"), "x"),
+        fault_at(source, ("train", "steps"), "x"),
+        fault_at(source, ("axes", "seeds.order", 1), "x"),
+    )}  # fmt: skip
+    assert at == {
+        "task.dataset": (str(path), 6, 3),
+        "task.train_split": (str(path), 5, 1),
+        "train.steps": ("--set", 1, 1),
+        "axes.seeds.order.1": (str(path), 15, 20),
+    }
+
+
+def test_yaml_is_read_as_written(write):
+    path = write(
+        "text: [no, yes, on, 'null', 1e-4 text, 2026-01-31, 12:30:00]\n"
+        "numbers: [1e-4, 1E5, .5, 010, 0x10, 1_000]\n"
+        "flags: [true, &flag false, *flag]\n"
+        "none: [null, ~, ]\n"
+        "base: &base {a: 1, b: 2}\n"
+        "again: &base 3\n"
+        "merged: {<<: {a: 1, b: 2}, b: 3}\n"
+    )
+    source = read_yaml(path)
+    assert source.data["text"] == ["no", "yes", "on", "null", "1e-4 text", "2026-01-31", "12:30:00"]
+    assert source.data["numbers"] == [1e-4, 1e5, 0.5, 10, 16, 1000]
+    assert source.data["flags"] == [True, False, False]
+    assert all(isinstance(flag, bool) for flag in source.data["flags"])
+    assert source.data["none"] == [None, None]
+    assert source.data["merged"] == {"a": 1, "b": 3}
+    assert source.where(("merged", "a")) == (str(path), 7, 1)  # nearest parent: it is written elsewhere
+    assert source.where(("merged", "b")) == (str(path), 7, 31)
+
+
+def test_small_numbers_and_words_keep_their_kind(write):
+    spec = load_spec(write(BASE.replace("  max_length: 32", "  labels: [no, yes]")))
+    assert spec.train.learning_rate == 0.0001
+    assert spec.task.labels == ("no", "yes")
+
+
+def test_relative_paths_are_taken_from_the_spec_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home = tmp_path / "sweeps"
+    for folder in ("sweeps/near", "data/a", "models/x", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (home / "paths.yaml").write_text(
+        "name: paths\n"
+        "model: {backbone: ../models/x}\n"
+        "task: {dataset: {path: ../data/a}}\n"
+        "storage: ./store\n"
+        "axes:\n"
+        "  model.backbone: [near, ./far, /abs, hub/name, 'package:some/folder', {builtin: grammar-bert}]\n"
+        "  task.dataset: [{path: b}, {hub: a/b}]\n"
+        "zip: [{task.dataset.path: [c, d], seeds.init: [0, 1]}]\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in (home / "paths.yaml", Path("../sweeps/paths.yaml")):
+        spec = load_spec(name, ["axes.task.dataset=[{path: b}, {path: e, splits: {train: t.csv}}]"])
+        assert spec.model.backbone == str(tmp_path / "models/x")
+        assert spec.task.model_dump()["dataset"]["path"] == str(tmp_path / "data/a")
+        assert spec.storage == str(home / "store")
+        assert spec.axes["model.backbone"] == (
+            str(home / "near"),  # a folder of that name is there
+            str(home / "far"),
+            "/abs",
+            "hub/name",
+            "package:some/folder",
+            {"builtin": "grammar-bert"},
+        )
+        assert spec.axes["task.dataset"] == (
+            {"path": str(home / "b")},
+            {"path": str(home / "e"), "splits": {"train": "t.csv"}},
+        )
+        assert spec.zip[0]["task.dataset.path"] == (str(home / "c"), str(home / "d"))
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/x", "a" * 400, '"./a\\0b"', "x/" * 3000])
+def test_impossible_paths_are_no_crash(write, name: str):
+    text = BASE.replace("{builtin: grammar-bert, steps: 20}", name) + f"storage: {name}\n"
+    assert load_spec(write(text)).points
+
+
+def test_the_same_sweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write):
+    """Parts given as objects get absolute paths too, from the working directory."""
+    from raymc.specs.model import ModelSpec
+    from raymc.specs.task import LocalDataset, TaskSpec
+
+    path = write(
+        "name: x\nmodel: {backbone: ./b}\ntask: {dataset: {path: d}}\naxes: {task.dataset: [{path: e}, {path: f}]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    made = SweepSpec(
+        name="x",
+        model=ModelSpec(backbone="./b"),
+        task=TaskSpec(dataset=LocalDataset(path="d")),
+        axes={"task.dataset": (LocalDataset(path="e"), LocalDataset(path="f"))},
+    )
+    assert [point.trial for point in made.points] == [point.trial for point in load_spec(path).points]
+
+
+def test_a_sweep_from_python_says_what_is_wrong():
+    from pydantic import ValidationError
+
+    with pytest.raises(ValidationError, match="the same trial twice: seeds.order=1"):
+        SweepSpec.model_validate({**read_base(), "axes": {"seeds.order": [1, 1]}, "zip": []})
+
+
+def read_base() -> dict[str, object]:
+    return {
+        "name": "x",
+        "model": {"backbone": {"builtin": "grammar-bert"}},
+        "task": {"dataset": {"builtin": "grammar"}},
+    }
+
+
+def test_the_json_schema_takes_what_load_takes(write):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = SweepSpec.model_json_schema()
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    good = read_yaml(write(BASE)).data
+    validator.validate(good)
+    for data in (
+        {**good, "trian": {}},
+        {**good, "train": {"steps": "10"}},
+        {**good, "axes": {"seeds.order": []}},
+        {**good, "tuning": {"method": "lra"}},
+        {**good, "tuning": {"method": "full", "rank": 4}},
+        {key: value for key, value in good.items() if key != "model"},
+    ):
+        assert not validator.is_valid(data), data
