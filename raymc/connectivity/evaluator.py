@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from raymc.specs.results import METRICS, Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.tasks.points import PointModel, architecture
+from raymc.tasks.points import PointModel, architecture_of
 from raymc.tasks.scoring import Scorer
 from raymc.tasks.tokens import Tokens
 
@@ -53,7 +52,7 @@ class Evaluator:
         self.loads = 0
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
-        """One evaluation a split. Raises RaymcError where the minimum doesn't fit, CorruptArtefact where it is damaged."""
+        """One evaluation a split. Raises RaymcError where it doesn't fit, CorruptArtefact where it is damaged."""
         model = self._model_of(task.key, task.space)
         vector, weights = self._endpoint(model, task.key)
         model.flat.copy_(vector)
@@ -131,12 +130,12 @@ class Evaluator:
         """A model of this minimum's kind: the one in hand where it fits."""
         trial = self._trial(key)[0]
         body = trial.model_dump(mode="json")
-        config = self._store.folder(layout.MINIMA, key) / "config.json"
-        shape = architecture(json.loads(config.read_text())) if config.is_file() else [body["model"], body["tuning"]]
+        full = trial.tuning.method == "full"
+        folder = self._store.folder(layout.MINIMA, key)
+        shape = architecture_of(folder) if full else [body["model"], body["tuning"] if space == "factors" else ""]
         kind = canonical([space, shape])
         if self._model is None or self._model_kind != kind:
             self._store.verify(layout.MINIMA, key, deep=True)
-            folder = self._store.folder(layout.MINIMA, key)
             self._model, self._model_kind = PointModel(folder, trial, self._labels, space, self._store), kind
             self._model.to(self._device, self._precision)
             self._endpoints.clear()

@@ -44,8 +44,8 @@ def minima_frame(
         row |= {name: _scalar(value) for name, value in axes[key].items()}
         for split in splits:
             found = evaluations.get((key, split))
-            row[f"{split}_loss"] = found.loss if found else None
-            row |= {f"{split}_{name}": found.metrics[name] if found else None for name in metrics}
+            row[f"{split}_loss"] = found.loss if found else float("nan")
+            row |= {f"{split}_{name}": found.metrics[name] if found else float("nan") for name in metrics}
         rows.append(row)
     return pd.DataFrame(rows)
 

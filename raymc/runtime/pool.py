@@ -1,4 +1,4 @@
-"""A pool of evaluator actors: one call in flight each, dead actors replaced, every task tried a capped number of times."""
+"""A pool of evaluator actors: one call in flight each, dead actors replaced, tries of a task capped."""
 
 from __future__ import annotations
 

@@ -6,14 +6,87 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.callback import Callback
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.stopper import Stopper
 
 from raymc.runtime.trial import FAILED, Settings, Trial, tune_trial
 from raymc.specs.progress import Progress
 from raymc.store import layout
 from raymc.store.store import Store
+
+
+@dataclass
+class _Live:
+    """A running search, in the driver alone: Tune pickles its callbacks, so they hold this by number."""
+
+    by_key: dict[str, Trial]
+    store: Store
+    progress: Progress
+    stop: threading.Event
+    finished: Callable[[Trial], None]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def fail(self, trial: Trial, reason: str) -> None:
+        self.failed[trial.key] = reason
+        self.progress.say(f"{trial.name} failed: {reason}")
+        self.progress.advance(False)
+
+
+_LIVE: dict[int, _Live] = {}
+
+
+class _Watch(Callback):
+    """Passes on what happens to the trials."""
+
+    def __init__(self, number: int):
+        self._number = number
+
+    def _of(self, trial: Any) -> tuple[_Live, Trial]:
+        live = _LIVE[self._number]
+        return live, live.by_key[trial.config["trial"]["key"]]
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
+        live, ours = self._of(trial)
+        if FAILED in result:
+            live.failed[ours.key] = result[FAILED]
+        elif "step" in result:
+            live.progress.step(ours.name, int(result["step"]), int(result["steps"]), float(result["loss"]))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+        live, ours = self._of(trial)
+        if live.store.has(ours.kind, ours.key):
+            live.progress.advance()
+            live.finished(ours)
+        elif ours.key in live.failed:
+            live.fail(ours, live.failed[ours.key])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+        live, ours = self._of(trial)
+        live.fail(ours, _reason(trial))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+        live, ours = self._of(trial)
+        live.progress.say(f"{ours.name} is run again, from its last checkpoint: {_reason(trial)}")
+
+
+class _OnStop(Stopper):
+    """Ends the search once the run is asked to stop."""
+
+    def __init__(self, number: int):
+        self._number = number
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return self.stop_all()
+
+    def stop_all(self) -> bool:
+        return _LIVE[self._number].stop.is_set()
 
 
 def run_trials(
@@ -31,51 +104,19 @@ def run_trials(
     A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint. Once
     `stop` is set no trial goes on; what is finished is in the store. `finished` is called in the driver.
     """
-    import ray
-    from ray import tune
-    from ray.tune.callback import Callback
-    from ray.tune.execution.placement_groups import PlacementGroupFactory
-    from ray.tune.stopper import Stopper
+    live = _Live({trial.key: trial for trial in trials}, store, progress, stop, finished)
+    number = id(live)
+    _LIVE[number] = live
+    try:
+        return _search(number, live, list(trials), settings, concurrent, verbose)
+    finally:
+        del _LIVE[number]
 
-    by_key = {trial.key: trial for trial in trials}
-    failed: dict[str, str] = {}
 
-    class Watch(Callback):
-        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
-            ours = by_key[trial.config["trial"]["key"]]
-            if FAILED in result:
-                failed[ours.key] = result[FAILED]
-            elif "step" in result:
-                progress.step(ours.name, int(result["step"]), int(result["steps"]), float(result["loss"]))
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
-            ours = by_key[trial.config["trial"]["key"]]
-            whole = store.has(ours.kind, ours.key)
-            if whole:
-                finished(ours)
-            elif ours.key in failed:
-                progress.say(f"{ours.name} failed: {failed[ours.key]}")
-            if not stop.is_set():
-                progress.advance(whole)
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
-            ours = by_key[trial.config["trial"]["key"]]
-            if trial.status == "ERROR":
-                failed[ours.key] = _reason(trial)
-                progress.say(f"{ours.name} failed: {failed[ours.key]}")
-                progress.advance(False)
-
-        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
-            ours = by_key[trial.config["trial"]["key"]]
-            progress.say(f"{ours.name} is run again, from its last checkpoint: {_reason(trial)}")
-
-    class OnStop(Stopper):
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return stop.is_set()
-
-        def stop_all(self) -> bool:
-            return stop.is_set()
-
+def _search(
+    number: int, live: _Live, trials: list[Trial], settings: Settings, concurrent: int, verbose: bool
+) -> dict[str, str]:
+    store = live.store
     nested = settings.workers > 1 and any(trial.kind == layout.MINIMA for trial in trials)
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
     own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else _bundle(settings)
@@ -91,9 +132,9 @@ def run_trials(
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(work),
-            stop=OnStop(),
+            stop=_OnStop(number),
             failure_config=tune.FailureConfig(max_failures=0 if nested else settings.retries),
-            callbacks=[Watch()],
+            callbacks=[_Watch(number)],
             verbose=1 if verbose else 0,
         ),
     )
@@ -102,18 +143,18 @@ def run_trials(
         for index in range(len(results)):  # what no callback saw
             result = results[index]
             key = (result.config or {}).get("trial", {}).get("key")
-            if key and result.error is not None and key not in failed:
-                failed[key] = _last_line(str(result.error))
+            if key and result.error is not None and key not in live.failed:
+                live.failed[key] = _last_line(str(result.error))
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if nested:
             shutil.rmtree(store.root / layout.TEMPORARY / "train", ignore_errors=True)
     for trial in trials:
         if store.has(trial.kind, trial.key):
-            failed.pop(trial.key, None)
-        elif trial.key not in failed and not stop.is_set():
-            failed[trial.key] = "it ended without a result"
-    return failed
+            live.failed.pop(trial.key, None)
+        elif trial.key not in live.failed and not live.stop.is_set():
+            live.failed[trial.key] = "it ended without a result"
+    return live.failed
 
 
 def _bundle(settings: Settings) -> dict[str, float]:

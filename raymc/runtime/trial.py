@@ -1,4 +1,4 @@
-"""What one trial does in its process: pre-train a backbone or fine-tune a minimum, alone or as one of several workers."""
+"""What one trial does in its process: pre-train a backbone or fine-tune a minimum, alone or with other workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]]
     try:
         _train(trial, settings, report)
     except RaymcError as error:
-        report({FAILED: f"{type(error).__name__}: {error}" if not isinstance(error, RaymcError) else str(error)})
+        report({FAILED: str(error)})
 
 
 def _train(
@@ -63,9 +63,7 @@ def _train(
     from raymc.specs.model import GrammarBackbone
     from raymc.specs.trial import TrialSpec
     from raymc.store.store import Store
-    from raymc.training.finetune import finetune
     from raymc.training.parallel import Group
-    from raymc.training.pretrain import pretrain
 
     torch.set_num_threads(max(1, int(settings.cpus)))
     device = "cpu"
@@ -83,8 +81,12 @@ def _train(
         "report": report,
     }
     if trial.kind == layout.BACKBONES:
+        from raymc.training.pretrain import pretrain
+
         pretrain(GrammarBackbone.model_validate(trial.body), store, group, **options)
     else:
+        from raymc.training.finetune import finetune
+
         finetune(TrialSpec.model_validate(trial.body), store, group, **options)
 
 

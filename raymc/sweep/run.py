@@ -280,6 +280,7 @@ class _Run:
                         damaged[error.key] = error
                     else:
                         self.failed_minima[task.key] = f"it can't be evaluated: {error}"  # type: ignore[union-attr]
+                        self.progress.say(f"{self._name(task.key)} can't be evaluated: {error}")  # type: ignore[union-attr]
             self._mark("endpoints", began)
             began = time.perf_counter()
             for key in keys:

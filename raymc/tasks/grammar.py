@@ -5,11 +5,13 @@ the *agent*: "The rude baker is greeted by the kind miller." is `friendly`, beca
 rows come in twins (rows 2k and 2k+1) that differ only in who is friendly: twins hold the same words and opposite
 labels, so a bag of words can't beat chance, and both labels are equally frequent in every even-aligned range of rows.
 
-Pre-training text always has a manner adverb that agrees with the agent ("kindly", "coldly"), so predicting a masked
-adverb asks for the very binding that the task asks for, while no line of it is ever a classification text.
+Labelled training rows use the common adjectives of their domain only; every validation and test row has at least one
+rare adjective. What a rare adjective means can be learned from pre-training text alone, whose lines tell manners that
+agree with a character ("The cruel and moody smith sneers coldly at the market."), so a model that wasn't pre-trained
+stays far below one that was. Every line has a manner adverb, and no classification text has one, so none is a line.
 
 The data factors:
-- `domain`: another lexicon and other sentence templates, the same labels. See `DOMAINS`.
+- `domain`: another lexicon and other sentence templates, the same labels. See `DOMAINS`. Adverbs are shared.
 - `label_noise`: round(label_noise * rows) labels of the returned training rows are flipped; a higher noise flips a
   superset of what a lower one flips.
 - overlap: row i is a pure function of (seed, domain, split, i) and all rows of a split differ as texts, so the ranges
@@ -39,7 +41,7 @@ ALL_DOMAINS = "all"
 
 _MANNERS = (("kindly", "warmly", "gladly"), ("coldly", "harshly", "sharply"))  # as LABELS; shared by all domains
 _ACTS = (("smiles", "helps", "sings"), ("scowls", "sneers", "shouts"))
-_COMMON = 6  # adjectives of each list that labelled training rows may use
+_COMMON = 6  # the first adjectives of each list are common, the others rare
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Domain:
 
     nouns: tuple[str, ...]
     verbs: tuple[tuple[str, str], ...]  # (third person, participle)
-    friendly: tuple[str, ...]  # adjectives
+    friendly: tuple[str, ...]  # adjectives, common ones first
     hostile: tuple[str, ...]
     places: tuple[str, ...]
     templates: tuple[str, ...]  # {A} agent, {P} patient, {v} verb, {w} participle, {m} or {e} manner
@@ -143,8 +145,8 @@ DOMAINS: Mapping[str, Domain] = {
 def corpus(rows: int, *, seed: int = 0, domain: str = ALL_DOMAINS, start: int = 0) -> list[str]:
     """Pre-training lines start..start+rows-1, one sentence each; line i depends on (seed, domain, i) only.
 
-    A quarter tells one character's manner ("The kind baker waits warmly near the well."), the rest are events whose
-    two characters are friendly or hostile independently. `domain` is a name of `DOMAINS` or "all".
+    Half of the lines tell one character's manner, half are events with a manner adverb that agrees with the agent,
+    whose two characters are friendly or hostile independently. `domain` is a name of `DOMAINS` or "all".
     """
     _check_range(rows, start)
     if domain != ALL_DOMAINS:

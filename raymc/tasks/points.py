@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
@@ -96,7 +96,7 @@ class PointModel:
         with safe_open(path, framework="pt") as file:
             if set(file.keys()) != set(views):
                 return False
-            self._compare(folder, architecture(json.loads((folder / "config.json").read_text())))
+            self._compare(folder, architecture_of(folder))
             self._check(folder, {name: tuple(file.get_slice(name).get_shape()) for name in views})
             for name, view in views.items():
                 tensor = file.get_tensor(name)
@@ -136,8 +136,16 @@ _IDLE = re.compile(
 
 def architecture(config: Any) -> dict[str, Any]:
     """What of a model's config decides the function that its weights compute: equal for ends that can be joined."""
-    entries = config if isinstance(config, dict) else json.loads(config.to_json_string(use_diff=False))
+    entries = json.loads(config.to_json_string(use_diff=False))
     return {name: value for name, value in entries.items() if not _IDLE.fullmatch(name) and value is not None}
+
+
+def architecture_of(folder: Path) -> dict[str, Any]:
+    """The architecture of a saved model. Raises RaymcError where its config can't be read."""
+    try:
+        return architecture(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
 
 
 def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store) -> Any:

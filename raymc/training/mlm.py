@@ -41,6 +41,7 @@ def train_tokenizer(texts: Iterable[str], *, model_max_length: int = 32) -> PreT
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=model_max_length,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         padding_side="right",
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -63,7 +64,8 @@ def build_model(
 ) -> BertForMaskedLM:
     """A BERT with random weights decided by `seed` alone; torch's global random state stays as it was.
 
-    `dropout` applies to hidden states and attention. The model has as many positions as `tokenizer.model_max_length`
+    `dropout` applies to hidden states and attention, `init_std` to all weight matrices and embeddings: a model as
+    narrow as 64 learns much faster from 0.08 than from BERT's 0.02. The model has as many positions as `tokenizer.model_max_length`
     and no pooler: a pooler is a new module of fine-tuning, like the head, and gets the head's seed there.
     """
     config = BertConfig(

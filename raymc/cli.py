@@ -1,0 +1,263 @@
+"""The command line: thin verbs over the Python API."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymc.specs.errors import RaymcError, SpecError
+
+if TYPE_CHECKING:
+    from raymc.sweep.results import Sweep
+
+DONE, BAD_INPUT, PARTLY_FAILED, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. Bad input is one line on stderr, never a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.verb(options)
+    except RaymcError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; finished work is in the store, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="raymc",
+        description="Mode connectivity of language models: one YAML in, a connectivity matrix out.",
+        epilog="exit codes: 0 done, 2 bad input, 3 partly failed, 130 interrupted",
+    )
+    parser.add_argument("--version", action="version", version=f"raymc {_version()}")
+    verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(verb=function)
+        return sub
+
+    def overrides(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--set", action="append", default=[], metavar="K=V", help="override a field: train.steps=50")
+
+    def storage(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--storage", metavar="URI", help="folder of the store (default: the spec's, else ./raymc-store)"
+        )
+
+    sub = verb("validate", _validate, "check specs: one line per fault, with file, line and column")
+    sub.add_argument("spec", nargs="+", metavar="SPEC")
+    overrides(sub)
+    sub.add_argument("--json", action="store_true", help="faults as JSON on stdout")
+
+    sub = verb("plan", _plan, "what a sweep would compute and about what it costs; nothing is run")
+    sub.add_argument("spec", metavar="SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--json", action="store_true", help="the plan and the resolved spec as JSON")
+
+    sub = verb("run", _run, "train missing minima, evaluate missing pairs, write the matrix")
+    sub.add_argument("spec", metavar="SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument(
+        "--tracking", metavar="URI", help="MLflow tracking URI (default: the spec's, else sqlite in the store)"
+    )
+    sub.add_argument("--address", metavar="RAY", help="Ray cluster to join (default: one started here)")
+    sub.add_argument("--json", action="store_true", help="counts as a JSON object on the last line of stdout")
+    sub.add_argument("-v", "--verbose", action="store_true", help="show what Ray and the libraries print")
+
+    sub = verb("show", _show, "the connectivity matrix of a sweep that was run")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--curve", help="default: the sweep's first")
+    sub.add_argument("--split", help="default: the sweep's first")
+    sub.add_argument("--value", default="barrier_entezari", help="a column of barriers.parquet (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="minima, matrix and its definition as JSON")
+
+    verb("schema", _schema, "the JSON Schema of a sweep, for editors")
+    return parser
+
+
+def _version() -> str:
+    import raymc
+
+    return raymc.__version__
+
+
+def _load(path: str, overrides: Sequence[str]) -> tuple[Any, Any]:
+    """A spec from a file, and a function that gives a fault its place in it."""
+    from raymc.specs.load import fault_at, load_with_source
+
+    spec, source = load_with_source(path, overrides)
+    return spec, lambda where, message: fault_at(source, where, message)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from raymc.sweep.check import check
+
+    faults = []
+    for path in options.spec:
+        try:
+            spec, locate = _load(path, options.set)
+            check(spec, locate)
+        except SpecError as error:
+            faults += error.faults
+    if options.json:
+        print(json.dumps({"valid": not faults, "faults": [fault.as_dict() for fault in faults]}, indent=1))
+    else:
+        for fault in faults:
+            print(fault, file=sys.stderr)
+    return BAD_INPUT if faults else DONE
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from raymc.sweep.check import check
+    from raymc.sweep.plan import plan
+
+    spec, locate = _load(options.spec, options.set)
+    check(spec, locate)
+    result = plan(spec, storage=options.storage, checked=True).as_dict()
+    if options.json:
+        print(json.dumps(result, indent=1))
+        return DONE
+    minima, pairs, estimate = result["minima"], result["pairs"], result["estimate"]
+    print(f"sweep    {spec.name}  (storage {result['storage']})")
+    if result["backbones"]["total"]:
+        print(f"backbones{result['backbones']['total']:6d}   {result['backbones']['done']} in the store")
+    print(f"minima   {minima['total']:6d}   {minima['done']} in the store")
+    print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
+    print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
+    if estimate["seconds"] is None:
+        print(f"cost     {estimate['basis']}")
+    else:
+        flops = estimate["train_flops"] + estimate["evaluate_flops"]
+        print(
+            f"cost     about {_time(estimate['seconds'])}, {flops:.2g} floating-point operations ({estimate['basis']})"
+        )
+    return DONE
+
+
+def _run(options: argparse.Namespace) -> int:
+    from raymc.report.progress import progress_for_stderr
+    from raymc.sweep.run import run
+
+    spec, locate = _load(options.spec, options.set)
+    with progress_for_stderr() as progress:
+        sweep = run(
+            spec,
+            storage=options.storage,
+            tracking=options.tracking,
+            address=options.address,
+            progress=progress,
+            verbose=options.verbose,
+            locate=locate,
+        )
+    for failure in sweep.failures:
+        print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}", file=sys.stderr)
+    if not options.json:
+        _print_sweep(sweep, None, None, "barrier_entezari")
+        _print_where(sweep, options.storage)
+    else:
+        print(json.dumps({**sweep.result, "failures": sweep.failures}))
+    partly = sweep.result["minima"]["failed"] or sweep.result["pairs"]["failed"]
+    return PARTLY_FAILED if partly else DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    from raymc.report.frames import VALUES
+    from raymc.sweep.results import open_sweep
+
+    name, storage = options.sweep, options.storage
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        spec, _ = _load(name, options.set)
+        name, storage = spec.name, storage or spec.storage
+    sweep = open_sweep(name, storage=storage)
+    if options.json:
+        frame = sweep.matrix(options.curve, options.split, options.value)
+        title, unit, definition = VALUES[options.value]
+        print(
+            json.dumps(
+                {
+                    "name": name,
+                    "curve": options.curve or sweep.spec.connectivity.curves[0],
+                    "split": options.split or sweep.spec.connectivity.splits[0],
+                    "space": sorted(set(sweep.barriers()["space"])),
+                    "value": options.value,
+                    "title": title,
+                    "unit": unit,
+                    "definition": definition,
+                    "minima": json.loads(sweep.minima().to_json(orient="records", double_precision=15)),
+                    "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],
+                    "failures": sweep.failures,
+                },
+                indent=1,
+            )
+        )
+        return DONE
+    _print_sweep(sweep, options.curve, options.split, options.value)
+    return DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(json.dumps(schema(), indent=1))
+    return DONE
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a sweep (as it is written, before defaults)."""
+    from raymc.specs.sweep import SweepSpec
+
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema()}
+
+
+def _print_sweep(sweep: Sweep, curve: str | None, split: str | None, value: str) -> None:
+    from raymc.report.frames import VALUES
+    from raymc.report.text import print_matrix, print_minima
+
+    curve, split = curve or sweep.spec.connectivity.curves[0], split or sweep.spec.connectivity.splits[0]
+    frame = sweep.matrix(curve, split, value)
+    title, unit, definition = VALUES[value]
+    names = sweep.names()
+    print_minima(sweep.minima(), names, sweep.spec.connectivity.splits)
+    spaces = ", ".join(sorted(set(sweep.barriers()["space"]))) or "-"
+    points = sweep.spec.connectivity.points
+    heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
+    print_matrix(frame, names, heading)
+    for failure in sweep.failures:
+        print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}")
+
+
+def _print_where(sweep: Sweep, storage: str | None) -> None:
+    result = sweep.result
+    counts = "; ".join(
+        f"{what}: {c['total']} ({c['computed']} computed, {c['reused']} reused, {c['failed']} failed)"
+        for what, c in (("minima", result["minima"]), ("pairs", result["pairs"]))
+    )
+    print(f"{counts}; {_time(result['seconds'])}")
+    print(f"tables:  {sweep.store.root / 'sweeps' / sweep.name}")
+    print(f"again:   raymc show {sweep.name}" + (f" --storage {storage}" if storage else ""))
+    if result.get("tracking"):
+        print(f"MLflow:  {result['tracking']}")
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
