@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -249,8 +250,13 @@ def _print_where(sweep: Sweep, storage: str | None) -> None:
     print(f"{counts}; {_time(result['seconds'])}")
     print(f"tables:  {sweep.store.root / 'sweeps' / sweep.name}")
     print(f"again:   raymc show {sweep.name}" + (f" --storage {storage}" if storage else ""))
-    if result.get("tracking"):
-        print(f"MLflow:  {result['tracking']}")
+    uri = result.get("tracking", "")
+    if uri.startswith("sqlite:"):
+        beside = Path(sys.executable).parent / "mlflow"
+        program = "mlflow" if shutil.which("mlflow") else str(beside)
+        print(f"MLflow:  {program} ui --backend-store-uri {uri}   then http://127.0.0.1:5000")
+    elif uri:
+        print(f"MLflow:  {result['tracking_run']}")
 
 
 def _time(seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("raymc", deadline=None, database=None, max_examples=100, derandomize=True)
+settings.register_profile("raymc", deadline=None, database=None, max_examples=60, derandomize=True)
 settings.load_profile("raymc")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -25,7 +25,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """make_dataset("name", train=8, validation=4) writes a folder of JSONL splits with so many rows; labels alternate."""
+    """make_dataset("name", train=8, validation=4) writes a folder of JSONL splits of so many rows with two labels."""
 
     def make(name: str = "dataset", **rows: int) -> Path:
         folder = tmp_path / name

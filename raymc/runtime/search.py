@@ -128,7 +128,12 @@ def _search(
             "trial": tune.grid_search([asdict(trial) for trial in trials]),
             "settings": asdict(settings),
         },
-        tune_config=tune.TuneConfig(reuse_actors=not nested, max_concurrent_trials=concurrent),
+        tune_config=tune.TuneConfig(
+            reuse_actors=not nested,
+            max_concurrent_trials=concurrent,
+            trial_name_creator=_key,
+            trial_dirname_creator=_key,
+        ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(work),
@@ -155,6 +160,10 @@ def _search(
         elif trial.key not in live.failed and not live.stop.is_set():
             live.failed[trial.key] = "it ended without a result"
     return live.failed
+
+
+def _key(trial: Any) -> str:
+    return trial.config["trial"]["key"]
 
 
 def _bundle(settings: Settings) -> dict[str, float]:

@@ -60,7 +60,7 @@ def backbone_fault(model: ModelSpec) -> str | None:
         return str(error)
     if folder is None:
         name = model.backbone
-        if isinstance(name, str) and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        if isinstance(name, str) and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
             return f"{name!r} is neither a folder that exists nor a hub id (owner/name)"
         return None
     if not is_folder(folder):

@@ -76,6 +76,7 @@ class _Run:
         self.computed_pairs: set[tuple[str, str, str]] = set()
         self.seconds: dict[str, float] = {}
         self.tracker: Any = None
+        self.uri = ""
 
     def go(self) -> Sweep:
         self._place()
@@ -377,7 +378,9 @@ class _Run:
             from raymc.sweep.view import make_tracker
             from raymc.tracking.background import BackgroundTracker
 
-            self.tracker = BackgroundTracker(make_tracker(self.spec, self.store, self.tracking), self._trouble)
+            inner = make_tracker(self.spec, self.store, self.tracking)
+            self.uri = inner.uri
+            self.tracker = BackgroundTracker(inner, self._trouble)
             self.tracker.prepare()
 
     def _trouble(self, message: str) -> None:
@@ -395,7 +398,7 @@ class _Run:
         with contextlib.suppress(OSError, ValueError, KeyError):
             kept = json.loads(receipt.read_text())
             if kept["digest"] == digest:
-                sweep.result["tracking"] = kept["address"]
+                sweep.result |= kept["shown"]
                 return
         began = time.perf_counter()
         self._open_tracker()
@@ -404,8 +407,9 @@ class _Run:
         except RaymcError as error:
             self._trouble(str(error))
             return
-        self.store.write_file(receipt, json.dumps({"digest": digest, "address": address}).encode())
-        sweep.result["tracking"] = address
+        shown = {"tracking": self.uri, "tracking_run": address}
+        self.store.write_file(receipt, json.dumps({"digest": digest, "shown": shown}).encode())
+        sweep.result |= shown
         self._mark("tracking", began)
         sweep.result["stages"]["tracking"] = round(self.seconds["tracking"], 3)
         sweep.result["seconds"] = time.perf_counter() - self.started

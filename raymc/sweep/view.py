@@ -16,12 +16,13 @@ from raymc.store.store import Store
 from raymc.sweep.results import Sweep, point_name
 
 if TYPE_CHECKING:
-    from raymc.tracking.tracker import MinimumView, SweepView, Tracker, Value
+    from raymc.tracking.mlflow import MlflowTracker
+    from raymc.tracking.tracker import MinimumView, SweepView, Value
 
 RECEIPT = "tracked.json"
 
 
-def make_tracker(spec: SweepSpec, store: Store, tracking: str | None) -> Tracker:
+def make_tracker(spec: SweepSpec, store: Store, tracking: str | None) -> MlflowTracker:
     """MLflow at the URI asked for, else as the spec says, else in sqlite under the storage."""
     from raymc.tracking.mlflow import MlflowTracker
 

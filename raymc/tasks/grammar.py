@@ -56,86 +56,49 @@ class Domain:
     templates: tuple[str, ...]  # {A} agent, {P} patient, {v} verb, {w} participle, {m} or {e} manner
 
 
+def _words(line: str) -> tuple[str, ...]:
+    return tuple(line.split())
+
+
+def _verbs(third_person: str, participles: str) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(third_person.split(), participles.split(), strict=True))
+
+
 _PLAIN = ("{A} {m}{v} {P}{e}", "{P} is {m}{w} by {A}{e}")
 _CLEFT = ("it is {A} that {m}{v} {P}{e}", "it is {P} that {A} {m}{v}{e}", "it is {P} that is {m}{w} by {A}{e}")
 _PSEUDO_CLEFT = ("the one who {m}{v} {P}{e} is {A}", "the one whom {A} {m}{v}{e} is {P}")
 
 DOMAINS: Mapping[str, Domain] = {
     "village": Domain(
-        nouns=("baker", "miller", "farmer", "teacher", "doctor", "shepherd", "weaver", "potter", "smith", "gardener"),
-        verbs=(
-            ("greets", "greeted"),
-            ("visits", "visited"),
-            ("follows", "followed"),
-            ("answers", "answered"),
-            ("watches", "watched"),
-            ("calls", "called"),
+        nouns=_words("baker miller farmer teacher doctor shepherd weaver potter smith gardener"),
+        verbs=_verbs(
+            "greets visits follows answers watches calls",
+            "greeted visited followed answered watched called",
         ),
-        friendly=("gentle", "kind", "polite", "cheerful", "caring", "honest", "sweet", "modest", "grateful", "tactful"),
-        hostile=("rude", "cruel", "bitter", "grim", "spiteful", "nasty", "gruff", "selfish", "hateful", "moody"),
+        friendly=_words("gentle kind polite cheerful caring honest sweet modest grateful tactful"),
+        hostile=_words("rude cruel bitter grim spiteful nasty gruff selfish hateful moody"),
         places=("near the well", "at the market", "by the bridge", "in the garden", "behind the barn"),
         templates=_PLAIN,
     ),
     "court": Domain(
-        nouns=("king", "queen", "duke", "knight", "page", "minister", "judge", "herald", "squire", "bishop"),
-        verbs=(
-            ("summons", "summoned"),
-            ("receives", "received"),
-            ("questions", "questioned"),
-            ("addresses", "addressed"),
-            ("escorts", "escorted"),
-            ("advises", "advised"),
+        nouns=_words("king queen duke knight page minister judge herald squire bishop"),
+        verbs=_verbs(
+            "summons receives questions addresses escorts advises",
+            "summoned received questioned addressed escorted advised",
         ),
-        friendly=(
-            "gracious",
-            "loyal",
-            "merciful",
-            "courteous",
-            "humble",
-            "noble",
-            "just",
-            "faithful",
-            "lenient",
-            "gallant",
-        ),
-        hostile=(
-            "proud",
-            "ruthless",
-            "jealous",
-            "scornful",
-            "vengeful",
-            "vain",
-            "haughty",
-            "corrupt",
-            "wicked",
-            "pompous",
-        ),
+        friendly=_words("gracious loyal merciful courteous humble noble just faithful lenient gallant"),
+        hostile=_words("proud ruthless jealous scornful vengeful vain haughty corrupt wicked pompous"),
         places=("in the hall", "at the gate", "before the throne", "on the stairs", "in the chapel"),
         templates=_CLEFT,
     ),
     "sea": Domain(
-        nouns=("captain", "sailor", "pilot", "cook", "diver", "fisher", "gunner", "pirate", "rower", "merchant"),
-        verbs=(
-            ("hails", "hailed"),
-            ("signals", "signalled"),
-            ("finds", "found"),
-            ("meets", "met"),
-            ("stops", "stopped"),
-            ("wakes", "woken"),
+        nouns=_words("captain sailor pilot cook diver fisher gunner pirate rower merchant"),
+        verbs=_verbs(
+            "hails signals finds meets stops wakes",
+            "hailed signalled found met stopped woken",
         ),
-        friendly=(
-            "jolly",
-            "helpful",
-            "patient",
-            "generous",
-            "tender",
-            "merry",
-            "steady",
-            "sincere",
-            "playful",
-            "obliging",
-        ),
-        hostile=("angry", "sullen", "greedy", "brutal", "mean", "savage", "surly", "violent", "sly", "boastful"),
+        friendly=_words("jolly helpful patient generous tender merry steady sincere playful obliging"),
+        hostile=_words("angry sullen greedy brutal mean savage surly violent sly boastful"),
         places=("on the deck", "under the mast", "in the harbour", "beside the pier", "below the bow"),
         templates=_PLAIN + _PSEUDO_CLEFT,
     ),

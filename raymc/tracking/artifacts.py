@@ -23,10 +23,11 @@ def write_artifacts(view: SweepView, folder: Path) -> str:
     names = {minimum.key: minimum.name for minimum in view.minima}
     shown: list[str] = []
     for matrix in view.matrices:
-        table = matrix.values.rename(columns=lambda key: names.get(key, key))
-        table.insert(0, "minimum", [names.get(key, key) for key in matrix.values.index], allow_duplicates=True)
-        table.to_csv(_path(folder, f"matrices/{matrix.name}.csv"), index=False)
+        keys = list(matrix.values.index)
+        table = matrix.values.set_axis([str(i + 1) for i in range(len(keys))], axis=1).reset_index(drop=True)
+        table.insert(0, "minimum", [f"{i + 1}: {names.get(key, key)}" for i, key in enumerate(keys)])
         shown.append(_table(folder, f"matrices/{matrix.name}.json", table))
+        matrix.values.to_csv(_path(folder, f"matrices/{matrix.name}.csv"), index_label="key")
     for name, table in view.tables.items():
         if name.endswith(".json"):
             shown.append(_table(folder, name, table))
@@ -44,7 +45,10 @@ def write_artifacts(view: SweepView, folder: Path) -> str:
 
 
 def _table(folder: Path, name: str, table: pd.DataFrame) -> str:
-    table.to_json(_path(folder, name), orient="split", index=False, date_format="iso")
+    """A table as MLflow's page shows it; under a column name with a dot in it, that page shows nothing."""
+    table.rename(columns=lambda column: str(column).replace(".", "/")).to_json(
+        _path(folder, name), orient="split", index=False, date_format="iso"
+    )
     return name
 
 

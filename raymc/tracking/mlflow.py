@@ -168,12 +168,16 @@ class MlflowTracker:
         """The run to fill: the one found, where it can still become right; else a new one with its tags."""
         if run is not None and not anew and not beyond_repair(run, record):
             self._open.add(run.info.run_id)
+            if record.points and CURVE not in run.data.tags:
+                self._client.set_tag(run.info.run_id, CURVE, record.curve_digest)
             if parent is not None and run.data.tags.get(PARENT) != parent:
                 self._client.set_tag(run.info.run_id, PARENT, parent)
             if run.info.run_name != record.name:
                 self._client.update_run(run.info.run_id, name=record.name)
             return run
-        tags = {**record.identity, **source(), CURVE: record.curve_digest}
+        tags = {**record.identity, **source()}
+        if record.points:
+            tags[CURVE] = record.curve_digest
         if parent is not None:
             tags[PARENT] = parent
         if run is not None:
@@ -193,7 +197,7 @@ class MlflowTracker:
         now = max(round(time.time() * 1000), begin)
         held, tagged = run.data.metrics, run.data.tags
         points = [Metric(p.name, p.value, begin + p.offset, p.step) for p in record.points]
-        finals = [Metric(k, v, now, record.last_step) for k, v in record.metrics.items() if held.get(k) != v]
+        finals = [Metric(k, v, now, record.step_of(k)) for k, v in record.metrics.items() if held.get(k) != v]
         params = [Param(name, value) for name, value in record.params.items() if name not in run.data.params]
         tags = [RunTag(name, value) for name, value in record.tags.items() if tagged.get(name) != value]
         for metrics, some_params, some_tags in records.batches(points + finals, params, tags):
@@ -271,4 +275,5 @@ class MlflowTracker:
     def _address(self, run: Run) -> str:
         if not is_web(self.uri):
             return run.info.run_id
-        return f"{shown(self.uri).rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
+        page = f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+        return f"{shown(self.uri).rstrip('/')}/{page}"

@@ -1,4 +1,8 @@
-"""Descriptions in Markdown that a tracker shows on the page of a sweep and of a minimum."""
+"""Descriptions in Markdown that a tracker shows on the page of a sweep and of a minimum.
+
+MLflow's page folds a description after its first lines and lists metrics and params itself: the headline comes first,
+and nothing is said twice.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +13,42 @@ from typing import Any
 from raymc.tracking.tracker import MatrixView, MinimumView, SweepView
 
 TABLE_LIMIT = 12  # minima; a larger matrix is a picture
-METRIC_LIMIT = 24
 VALUES_LIMIT = 8
 LENGTH_LIMIT = 7500  # characters; MLflow takes 8000 in a tag
 
 
 def sweep_note(view: SweepView) -> str:
-    """What the sweep is, its figures, its headline matrix where that is small, and how to read it."""
-    matrix = view.matrices[0] if view.matrices else None
+    """The headline, what the sweep asks, its axes, its first matrix where that is small, and how to read it."""
     parts = [
-        view.description.strip(),
+        _headline(view),
         _failure(view.status, view.reason),
-        _extent(view),
-        _table(("axis", "values"), [(f"`{name}`", _values(values)) for name, values in view.axes.items()]),
-        _metrics(view.metrics),
+        view.description.strip(),
+        "\n".join(f"- {name}: {_values(values)}" for name, values in view.axes.items()),
     ]
-    if matrix is not None:
-        parts += [_matrix_head(matrix), _matrix_table(matrix, view.minima), _how_to_read(view, matrix)]
+    if view.matrices:
+        matrix = view.matrices[0]
+        definition = f": {matrix.definition}" if matrix.definition else ""
+        parts += [
+            f"**{matrix.title}**, in {matrix.unit}{definition}",
+            _matrix_table(matrix, view.minima),
+            "A cell is one pair of minima, numbered as in the rows: how high the path between them rises. 0 means "
+            "connected; compare heights with the minima's own losses, in the runs below this one.",
+        ]
+    files = [*view.figures, *(f"matrices/{matrix.name}.csv" for matrix in view.matrices)]
+    if files:
+        parts.append(f"Under Artifacts: {', '.join(files[:6])}{' and more' if len(files) > 6 else ''}.")
     if view.uri:
-        parts.append(f"Stored in `{view.uri}`; this page is a view of it and can be rebuilt from it.")
+        parts.append(f"Stored in `{view.uri}`. This page is a view of the store and can be made again from it.")
     return _fit(parts)
 
 
 def minimum_note(view: MinimumView, sweep: str) -> str:
-    """What sets one minimum apart, how good it is, and where its weights lie."""
-    what = f"One minimum of sweep **{sweep}**, fine-tuned in {duration(view.seconds)}."
+    """What sets one minimum apart, and where its weights lie."""
+    where = f"Weights in `{view.uri}`, key `{view.key}`." if view.uri else f"Key `{view.key}`."
     parts = [
-        what if view.status == "finished" else f"One minimum of sweep **{sweep}**.",
+        f"One minimum of sweep **{sweep}**{_axes(view.axes)}.",
         _failure(view.status, view.reason),
-        _table(("axis", "value"), [(f"`{name}`", _short(value)) for name, value in view.axes.items()]),
-        _metrics(view.metrics),
-        f"Weights in `{view.uri}`, under key `{view.key}`." if view.status == "finished" and view.uri else "",
+        f"Fine-tuned in {duration(view.seconds)}. {where}" if view.status == "finished" else f"Key `{view.key}`.",
     ]
     return _fit(parts)
 
@@ -59,60 +68,57 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, no needless zeros."""
-    return "–" if not math.isfinite(value) else f"{value:.4g}"
+    """Three significant digits; a dash for no value."""
+    return "–" if not math.isfinite(value) else f"{value:.3g}"
 
 
-def _extent(view: SweepView) -> str:
+def _headline(view: SweepView) -> str:
     count = len(view.minima)
     failed = sum(minimum.status == "failed" for minimum in view.minima)
     pairs = (count - failed) * (count - failed - 1) // 2
-    said = f"{count} {'minimum' if count == 1 else 'minima'}"
-    if failed:
-        said += f", {failed} of them failed"
-    return f"**{said}, {pairs} {'pair' if pairs == 1 else 'pairs'}**"
+    minima = f"{count} {'minimum' if count == 1 else 'minima'}" + (f" ({failed} failed)" if failed else "")
+    said = f"**{minima}, {pairs} {'pair' if pairs == 1 else 'pairs'}.**"
+    if not view.matrices:
+        return said
+    cells = _cells(view.matrices[0])
+    values = [cells[i][j] for i in range(len(cells)) for j in range(i) if math.isfinite(cells[i][j])]
+    if not values:
+        return said
+    mean = math.fsum(values) / len(values)
+    return (
+        f"{said} {view.matrices[0].title}: mean {number(mean)}, "
+        f"from {number(min(values))} to {number(max(values))} {view.matrices[0].unit}."
+    )
 
 
 def _failure(status: str, reason: str) -> str:
     return "" if status == "finished" else f"**Failed.** {_cell(reason)}".strip()
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    shown = sorted((name, value) for name, value in metrics.items() if math.isfinite(value))
-    table = _table(("metric", "value"), [(f"`{name}`", number(value)) for name, value in shown[:METRIC_LIMIT]])
-    more = len(shown) - METRIC_LIMIT
-    return table + (f"\n\nand {more} more" if more > 0 else "")
+def _axes(axes: Mapping[str, Any]) -> str:
+    said = ", ".join(f"{name} = {_short(value)}" for name, value in axes.items())
+    return f": {said}" if said else ""
 
 
-def _matrix_head(matrix: MatrixView) -> str:
-    definition = f": {matrix.definition}" if matrix.definition else ""
-    return f"#### {matrix.title}\n\nIn {matrix.unit}{definition}"
+def _cells(matrix: MatrixView) -> list[list[float]]:
+    return matrix.values.to_numpy(dtype=float, na_value=math.nan).tolist()
 
 
 def _matrix_table(matrix: MatrixView, minima: Sequence[MinimumView]) -> str:
+    """Cells are padded with hard spaces: MLflow's page gives them no room of its own."""
     keys = list(matrix.values.index)
     if len(keys) > TABLE_LIMIT:
         return ""
     names = {minimum.key: minimum.name for minimum in minima}
-    cells = matrix.values.to_numpy(dtype=float, na_value=math.nan)
+    head = ["", *(str(i + 1) for i in range(len(keys)))]
     rows = [
-        (
-            str(i + 1),
-            _cell(str(names.get(key, key))),
-            *("·" if i == j else number(cells[i, j]) for j in range(len(keys))),
-        )
-        for i, key in enumerate(keys)
+        [f"{i + 1}: {_cell(str(names.get(key, key)))}", *("·" if i == j else number(x) for j, x in enumerate(row))]
+        for i, (key, row) in enumerate(zip(keys, _cells(matrix), strict=True))
     ]
-    return _table(("", "minimum", *(str(i + 1) for i in range(len(keys)))), rows)
-
-
-def _how_to_read(view: SweepView, matrix: MatrixView) -> str:
-    said = (
-        "A cell is one pair of minima: how high the path between them rises. 0 means that the two are connected; "
-        "compare heights with the minima's own loss."
+    lines = [head, ["---", *["---:"] * len(keys)], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell + ("" if "---" in cell else "\u00a0\u00a0") for cell in line) + " |" for line in lines
     )
-    files = [f"`{name}`" for name in view.figures] + [f"`matrices/{matrix.name}.csv`"]
-    return f"{said} Artifacts hold {', '.join(files[:6])}{' and more' if len(files) > 6 else ''}."
 
 
 def _values(values: Sequence[Any]) -> str:
@@ -123,13 +129,6 @@ def _values(values: Sequence[Any]) -> str:
 def _short(value: Any) -> str:
     text = _cell(str(value))
     return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cell(text: str) -> str:

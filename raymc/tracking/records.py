@@ -57,9 +57,9 @@ class Record:
     def metric_names(self) -> set[str]:
         return {*self.metrics, *(point.name for point in self.points)}
 
-    @property
-    def last_step(self) -> int:
-        return max((point.step for point in self.points), default=0)
+    def step_of(self, metric: str) -> int:
+        """The step of a final value: 0, which MLflow draws as a bar, unless it ends a curve of the same name."""
+        return max((point.step for point in self.points if point.name == metric), default=0)
 
 
 def sweep_identity(sweep: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ def is_right(run: Run, record: Record) -> bool:
 def beyond_repair(run: Run, record: Record) -> bool:
     """Whether the run holds a param, metric or curve that isn't the record's."""
     held = run.data
-    curve = held.tags.get(CURVE, record.curve_digest) != record.curve_digest
+    curve = CURVE in held.tags and held.tags[CURVE] != record.curve_digest
     params = any(record.params.get(name) != value for name, value in held.params.items())
     metrics = any(name not in record.metric_names and not name.startswith("system/") for name in held.metrics)
     return curve or params or metrics

@@ -36,8 +36,8 @@ def train_tokenizer(texts: Iterable[str], *, model_max_length: int = 32) -> PreT
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = WordLevelTrainer(vocab_size=1 << 20, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", sep), ("[CLS]", cls))  # pyright: ignore[reportAttributeAccessIssue]
+    ends = (("[SEP]", SPECIAL_TOKENS.index("[SEP]")), ("[CLS]", SPECIAL_TOKENS.index("[CLS]")))
+    tokenizer.post_processor = processors.BertProcessing(*ends)  # pyright: ignore[reportAttributeAccessIssue]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=model_max_length,
@@ -65,8 +65,9 @@ def build_model(
     """A BERT with random weights decided by `seed` alone; torch's global random state stays as it was.
 
     `dropout` applies to hidden states and attention, `init_std` to all weight matrices and embeddings: a model as
-    narrow as 64 learns much faster from 0.08 than from BERT's 0.02. The model has as many positions as `tokenizer.model_max_length`
-    and no pooler: a pooler is a new module of fine-tuning, like the head, and gets the head's seed there.
+    narrow as 64 learns much faster from 0.08 than from BERT's 0.02. The model has as many positions as
+    `tokenizer.model_max_length` and no pooler: a pooler is a new module of fine-tuning, like the head, and gets the
+    head's seed there.
     """
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -79,7 +80,7 @@ def build_model(
         max_position_embeddings=tokenizer.model_max_length,
         type_vocab_size=2,
         initializer_range=init_std,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=_id_of(tokenizer, "[PAD]"),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

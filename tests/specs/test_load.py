@@ -394,15 +394,25 @@ SET_FAULTS = [
     ("train.stepz=5", "train.stepz", "unknown key (did you mean train.steps?)", 1),
     ('train.steps="5"', "train.steps", "should be a valid integer, not '5'", 13),
     ("train={stepz: 5}", "train.stepz", "unknown key (did you mean train.steps?)", 8),
-    ("train={schedule: liner}", "train.schedule", "'liner' is not one of linear, cosine, constant (did you mean linear?)", 18),
+    (
+        "train={schedule: liner}",
+        "train.schedule",
+        "'liner' is not one of linear, cosine, constant (did you mean linear?)",
+        18,
+    ),
     ("train=", "train", "should be a mapping, not None", 7),
     ("axes.seeds.order=[]", "axes.seeds.order", "empty: it needs at least 1", 18),
     ("axes.seeds.order=[4, 4]", "axes.seeds.order", "the same trial twice: seeds.order=4", 22),
     ("axes.seeds.oder=[4]", "axes.seeds.oder", "no field of a trial (did you mean seeds.order?)", 1),
-    ("zip.0.seeds.init=[1, 2, 3]", "zip.0.seeds.init", "axes zipped together differ in length: seeds.init has 3, seeds.head has 2", 1),
+    (
+        "zip.0.seeds.init=[1, 2, 3]",
+        "zip.0.seeds.init",
+        "axes zipped together differ in length: seeds.init has 3, seeds.head has 2",
+        1,
+    ),
     ("zip.0.seeds.init=[1, -2]", "zip.0.seeds.init", "should be greater than or equal to 0, not -2", 22),
     ("zip=5", "zip", "should be a list, not 5", 5),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("override", "dotted", "message", "column"), SET_FAULTS)
@@ -552,7 +562,7 @@ def test_the_same_sweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_sweep_from_python_says_what_is_wrong():
     from pydantic import ValidationError
 
-    with pytest.raises(ValidationError, match="the same trial twice: seeds.order=1"):
+    with pytest.raises(ValidationError, match=r"the same trial twice: seeds.order=1"):
         SweepSpec.model_validate({**read_base(), "axes": {"seeds.order": [1, 1]}, "zip": []})
 
 
