@@ -7,9 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("raymc", deadline=None, database=None, max_examples=60, derandomize=True)
+settings.register_profile(
+    "raymc",
+    deadline=None,
+    database=None,
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],  # on a busy machine
+)
 settings.load_profile("raymc")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

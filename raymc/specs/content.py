@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import BACKBONE_VERSION, file_digest, key_of
 from raymc.specs.model import GrammarBackbone, ModelSpec
-from raymc.specs.task import GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
+from raymc.specs.task import GRAMMAR_POSITIONS, GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 _SPLIT_STEMS = {"dev": "validation", "valid": "validation"}
@@ -70,6 +71,19 @@ def backbone_fault(model: ModelSpec) -> str | None:
     if not any(folder.glob("*.safetensors")):
         return f"{folder} is no checkpoint that can be read safely: it has no *.safetensors (pickles are not loaded)"
     return None
+
+
+def positions(model: ModelSpec) -> int | None:
+    """How many tokens a backbone can read; None where its config is on the hub or sets no limit."""
+    if isinstance(model.backbone, GrammarBackbone):
+        return GRAMMAR_POSITIONS
+    folder = backbone_folder(model) if backbone_fault(model) is None else None
+    if folder is None:
+        return None
+    config = json.loads((folder / "config.json").read_text())
+    limit = config.get("max_position_embeddings") or config.get("n_positions")
+    # The RoBERTa kinds count positions from the padding id onwards.
+    return limit - config.get("pad_token_id", 1) - 1 if limit and "roberta" in config.get("model_type", "") else limit
 
 
 def backbone_content(model: ModelSpec) -> Any:

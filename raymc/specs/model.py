@@ -18,13 +18,17 @@ class GrammarBackbone(Spec):
 
     builtin: Literal["grammar-bert"]
     seed: Seed = Field(default=1, description="initialization, order of the text and masking, all of them")
-    steps: Whole = Field(default=400, description="pre-training updates; 0: random")
-    batch_size: Count = 64
-    learning_rate: Positive = 2e-3
+    steps: Whole = Field(default=1200, description="pre-training updates; 0: random")
+    batch_size: Count = 32
+    learning_rate: Positive = 3e-3
     warmup: Fraction = 0.1
-    rows: Count = Field(default=4000, description="lines of pre-training text")
-    domain: str = Field(default="village", description="lexicon of the grammar")
-    mask_probability: BelowOne = 0.15
+    rows: Count = Field(default=8000, description="lines of pre-training text")
+    domain: str = Field(default="all", description="lexicon of the text; all: every line from one of its own draw")
+    dropout: BelowOne = 0.0
+    mask_probability: BelowOne = 0.3
+    init_std: Positive = Field(
+        default=0.08, description="of the weights at the start; 0.02 learns slowly at this width"
+    )
     hidden_size: Count = 64
     layers: Count = 2
     heads: Count = 4

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from raymc.specs.base import Count, Fraction, Seed, Spec, Whole
 
 GRAMMAR_VERSION = 1  # bumped when the built-in grammar's rows change: it is part of every key made from them
+GRAMMAR_POSITIONS = 32  # tokens that a built-in backbone can read; the grammar's longest row is well below
 
 
 class LocalDataset(Spec):

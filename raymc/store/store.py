@@ -117,9 +117,13 @@ class Store:
         return hashlib.sha256(canonical(weights).encode()).hexdigest()[:20]
 
     def read_json(self, kind: str, key: str, name: str) -> dict[str, Any]:
-        """A JSON file of a folder. Raises CorruptArtefact where it can't be read."""
+        """A JSON file of a folder, checked against its hash. Raises CorruptArtefact where it isn't what was written."""
+        entry = self._manifest(kind, key)["files"].get(name)
         try:
-            return json.loads((self.folder(kind, key) / name).read_bytes())
+            content = (self.folder(kind, key) / name).read_bytes()
+            if entry is None or hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
+            return json.loads(content)
         except (OSError, ValueError) as error:
             raise CorruptArtefact(kind, key, f"{name} can't be read") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from raymc.specs.content import backbone_fault
+from raymc.specs.content import backbone_fault, positions
 from raymc.specs.errors import Fault, RaymcError, SpecError
 from raymc.specs.model import GrammarBackbone
 from raymc.specs.sweep import Point, SweepSpec
@@ -56,6 +56,18 @@ def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
             seen.add(text)
             if fault := backbone_fault(model):
                 yield locate(_place(point, "model.backbone"), fault)
+            elif isinstance(model.backbone, GrammarBackbone):
+                from raymc.tasks.grammar import ALL_DOMAINS, DOMAINS
+
+                if model.backbone.domain not in (*DOMAINS, ALL_DOMAINS):
+                    known = ", ".join((*DOMAINS, ALL_DOMAINS))
+                    yield locate(_place(point, "model.backbone.domain"), f"no domain of the grammar (it has {known})")
+                if model.backbone.batch_size > model.backbone.rows:
+                    yield locate(_place(point, "model.backbone.batch_size"), "more than rows")
+        limit = positions(model)
+        if limit is not None and task.max_length > limit:
+            message = f"{task.max_length} tokens are more than the {limit} that the backbone can read"
+            yield locate(_place(point, "task.max_length"), message)
         if (text := task.model_dump_json()) not in seen:
             seen.add(text)
             wanted = {task.train_split: "train_split", **(splits if text == base else {})}

@@ -31,9 +31,6 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-GRAMMAR_VERSION = 1
-"""Bumped whenever any row of any split or corpus changes: part of the keys of what is trained on them."""
-
 LABELS = ("friendly", "hostile")
 SPLITS = ("train", "validation", "test")
 ALL_DOMAINS = "all"

@@ -108,17 +108,20 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
 def _grammar(dataset: GrammarDataset, split: str) -> Rows:
     from raymc.tasks import grammar
 
-    if dataset.domain not in grammar.DOMAINS:
-        raise RaymcError(f"no domain {dataset.domain!r} in the grammar (it has {', '.join(grammar.DOMAINS)})")
+    if split not in grammar.SPLITS:
+        raise RaymcError(f"no split {split!r} in the grammar (it has {', '.join(grammar.SPLITS)})")
     train = split == "train"
-    rows = grammar.classification(
-        split,
-        getattr(dataset, f"{split}_rows"),
-        seed=dataset.seed,
-        domain=dataset.domain,
-        label_noise=dataset.label_noise if train else 0.0,
-        start=dataset.train_start if train else 0,
-    )
+    try:
+        rows = grammar.classification(
+            split,
+            getattr(dataset, f"{split}_rows"),
+            seed=dataset.seed,
+            domain=dataset.domain,
+            label_noise=dataset.label_noise if train else 0.0,
+            start=dataset.train_start if train else 0,
+        )
+    except ValueError as error:
+        raise RaymcError(str(error)) from error
     return Rows([row["text"] for row in rows], None, [row["label"] for row in rows])
 
 

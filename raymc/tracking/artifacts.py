@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,9 @@ def write_artifacts(view: SweepView, folder: Path) -> str:
     shown: list[str] = []
     for matrix in view.matrices:
         keys = list(matrix.values.index)
-        table = matrix.values.set_axis([str(i + 1) for i in range(len(keys))], axis=1).reset_index(drop=True)
+        cells = matrix.values.to_numpy(dtype=float, na_value=math.nan)
+        told = [[float(f"{cell:.4g}") if math.isfinite(cell) else "–" for cell in row] for row in cells.tolist()]
+        table = pd.DataFrame(told, columns=[str(i + 1) for i in range(len(keys))], dtype=object)
         table.insert(0, "minimum", [f"{i + 1}: {names.get(key, key)}" for i, key in enumerate(keys)])
         shown.append(_table(folder, f"matrices/{matrix.name}.json", table))
         matrix.values.to_csv(_path(folder, f"matrices/{matrix.name}.csv"), index_label="key")

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from raymc.specs.content import backbone_key
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import GrammarBackbone
+from raymc.specs.task import GRAMMAR_POSITIONS
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import backbones, grammar, mlm
@@ -19,6 +20,8 @@ from raymc.training.checkpoint import Checkpoints
 from raymc.training.finetune import commit_of_raymc, versions
 from raymc.training.loop import Recipe, Report, train
 from raymc.training.parallel import Group
+
+_TOKENIZER_ROWS = 4000  # of text: every word of the grammar occurs in them
 
 
 class MaskedLanguageModelling:
@@ -50,13 +53,13 @@ def pretrain(
     """
     backbones.quiet()
     started = time.perf_counter()
-    if backbone.domain not in grammar.DOMAINS:
-        raise RaymcError(
-            f"model.backbone.domain: no domain {backbone.domain!r} in the grammar ({', '.join(grammar.DOMAINS)})"
-        )
     key = backbone_key(backbone)
-    texts = grammar.corpus(backbone.rows, domain=backbone.domain)
-    tokenizer = mlm.train_tokenizer(texts)
+    try:
+        texts = grammar.corpus(backbone.rows, domain=backbone.domain)
+    except ValueError as error:
+        raise RaymcError(f"model.backbone: {error}") from error
+    # One tokenizer for all built-in backbones, whatever their own text: else no path could join them.
+    tokenizer = mlm.train_tokenizer(grammar.corpus(_TOKENIZER_ROWS), model_max_length=GRAMMAR_POSITIONS)
     model = mlm.build_model(
         tokenizer,
         hidden_size=backbone.hidden_size,
@@ -65,6 +68,7 @@ def pretrain(
         intermediate_size=backbone.intermediate_size,
         seed=backbones.derived_seed("pretraining", backbone.seed, "init"),
         dropout=backbone.dropout,
+        init_std=backbone.init_std,
     )
     seed = backbones.derived_seed("pretraining", backbone.seed, "batches")
     batches = mlm.MaskedBatches(

@@ -37,8 +37,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def axes(draw: st.DrawFn, names: list[str], size: int | None = None) -> dict[str, list[Any]]:
-    bounds = {"min_size": size or 1, "max_size": size or 3}
-    return {name: draw(st.lists(FIELDS[name], unique=True, **bounds)) for name in names}
+    lists = {name: st.lists(FIELDS[name], unique=True, min_size=size or 1, max_size=size or 3) for name in names}
+    return {name: draw(lists[name]) for name in names}
 
 
 def sweep(**sections: Any) -> SweepSpec:

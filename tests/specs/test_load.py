@@ -8,59 +8,14 @@ from pathlib import Path
 import pytest
 
 from raymc.specs.errors import Fault, SpecError
-from raymc.specs.load import fault_at, load_spec, load_with_source
 from raymc.specs.sweep import SweepSpec
 from raymc.specs.yaml import read_yaml
 
-BASE = """\
-name: quick
-description: two orders, two ranks
-model:
-  backbone: {builtin: grammar-bert, steps: 20}
-task:
-  dataset:
-    builtin: grammar
-    train_rows: 100
-  max_length: 32
-tuning: {method: lora, rank: 4}
-train:
-  steps: 10
-  learning_rate: 1e-4
-axes:
-  seeds.order: [0, 1]
-  tuning.rank: [2, 4]
-zip:
-  - seeds.init: [0, 1]
-    seeds.head: [3, 4]
-connectivity:
-  points: 5
-resources:
-  evaluator: {cache: 2GiB}
-"""
 
-
-@pytest.fixture
-def write(tmp_path: Path):
-    def write(text: str, name: str = "sweep.yaml") -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def faults_of(path: Path, *overrides: str) -> list[Fault]:
-    with pytest.raises(SpecError) as caught:
-        load_spec(path, overrides)
-    faults = caught.value.faults
-    assert str(caught.value).splitlines() == [str(fault) for fault in faults]
-    return faults
-
-
-def marked(old: str, new: str) -> tuple[str, int, int]:
-    """BASE with `old` replaced, and the line and column of the § in `new`, which is taken out."""
-    assert BASE.count(old) == 1, old
-    text = BASE.replace(old, new)
+def marked(base: str, old: str, new: str) -> tuple[str, int, int]:
+    """The base with `old` replaced, and the line and column of the § in `new`, which is taken out."""
+    assert base.count(old) == 1, old
+    text = base.replace(old, new)
     before = text[: text.index("§")].split("\n")
     return text.replace("§", ""), len(before), len(before[-1]) + 1
 
@@ -317,22 +272,22 @@ FILE_FAULTS = {
 
 
 @pytest.mark.parametrize("case", FILE_FAULTS)
-def test_fault_in_the_file(case: str, write):
+def test_fault_in_the_file(case: str, write, base: str, faults_of):
     old, new, dotted, message = FILE_FAULTS[case]
-    text, line, column = marked(old, new)
+    text, line, column = marked(base, old, new)
     path = write(text)
     assert Fault(dotted, message, str(path), line, column) in faults_of(path)
 
 
-def test_all_faults_are_found_at_once(write):
+def test_all_faults_are_found_at_once(write, base: str, faults_of):
     path = write(
-        BASE.replace("steps: 10", "stepz: 10").replace("points: 5", "points: 1").replace("rank: 4}", "rank: 0}")
+        base.replace("steps: 10", "stepz: 10").replace("points: 5", "points: 1").replace("rank: 4}", "rank: 0}")
     )
     assert sorted(fault.path for fault in faults_of(path)) == ["connectivity.points", "train.stepz", "tuning.rank"]
 
 
-def test_a_fault_reads_as_one_line(write):
-    path = write(BASE.replace("  steps: 10", "  stepz: 10"))
+def test_a_fault_reads_as_one_line(write, base: str, faults_of):
+    path = write(base.replace("  steps: 10", "  stepz: 10"))
     (fault,) = faults_of(path)
     assert str(fault) == f"{path}:12:3: train.stepz: unknown key (did you mean train.steps?)"
     assert fault.as_dict() == {
@@ -346,9 +301,9 @@ def test_a_fault_reads_as_one_line(write):
     assert pickle.loads(pickle.dumps(error)).faults == [fault]  # faults cross process borders
 
 
-def test_an_axis_inside_a_field_that_has_no_fields(write, tmp_path: Path):
+def test_an_axis_inside_a_field_that_has_no_fields(write, tmp_path: Path, base: str, faults_of):
     (tmp_path / "backbone").mkdir()
-    text = BASE.replace("{builtin: grammar-bert, steps: 20}", "./backbone")
+    text = base.replace("{builtin: grammar-bert, steps: 20}", "./backbone")
     path = write(text.replace("  seeds.order: [0, 1]", "  model.backbone.seed: [1, 2]"))
     (fault,) = faults_of(path)
     message = f"model.backbone.seed: model.backbone is {str(tmp_path / 'backbone')!r}, which has no fields"
@@ -365,198 +320,15 @@ def test_an_axis_inside_a_field_that_has_no_fields(write, tmp_path: Path):
         (b"- " * 1000, 1, "not valid YAML: nested too deeply"),
     ],
 )
-def test_a_file_that_is_no_sweep(tmp_path: Path, content: bytes | None, line: int, message: str):
+def test_a_file_that_is_no_sweep(tmp_path: Path, content: bytes | None, line: int, message: str, faults_of):
     path = tmp_path / "sweep.yaml"
     if content is not None:
         path.write_bytes(content)
     assert faults_of(path) == [Fault("", message, str(path), line, 1)]
 
 
-def test_a_folder_is_no_sweep(tmp_path: Path):
+def test_a_folder_is_no_sweep(tmp_path: Path, faults_of):
     assert faults_of(tmp_path) == [Fault("", "can't be read: Is a directory", str(tmp_path))]
-
-
-# The override, its dotted path, its message, its column.
-SET_FAULTS = [
-    ("train.steps", "train.steps", "an override reads dotted.field=value", 1),
-    ("=5", "=5", "an override reads dotted.field=value", 1),
-    ("", "spec", "an override reads dotted.field=value", 1),
-    ("train..steps=5", "train..steps", "an override reads dotted.field=value", 1),
-    (".steps=5", ".steps", "an override reads dotted.field=value", 1),
-    ("train.steps=[1", "train.steps", "not valid YAML: expected ',' or ']', but got '<stream end>'", 15),
-    ("train.steps.x=5", "train.steps.x", "nothing can be set in train.steps: it has no x", 1),
-    ("axes.seeds.order.3=[5]", "axes.seeds.order.3", "no field of a trial (did you mean seeds.order?)", 1),
-    ("zip.1.seeds.order=[5]", "zip.1.seeds.order", "nothing can be set in zip: it has no 1", 1),
-    ("zip.²=[5]", "zip.²", "nothing can be set in zip: it has no ²", 1),
-    ("seeds.order=5", "seeds.order", "seeds.order is an axis of the sweep; set axes.seeds.order=[...] instead", 1),
-    ("seeds.init=5", "seeds.init", "seeds.init is an axis of the sweep; set zip.0.seeds.init=[...] instead", 1),
-    ("trian.steps=5", "trian", "unknown key (did you mean train?)", 1),
-    ("train.stepz=5", "train.stepz", "unknown key (did you mean train.steps?)", 1),
-    ('train.steps="5"', "train.steps", "should be a valid integer, not '5'", 13),
-    ("train={stepz: 5}", "train.stepz", "unknown key (did you mean train.steps?)", 8),
-    (
-        "train={schedule: liner}",
-        "train.schedule",
-        "'liner' is not one of linear, cosine, constant (did you mean linear?)",
-        18,
-    ),
-    ("train=", "train", "should be a mapping, not None", 7),
-    ("axes.seeds.order=[]", "axes.seeds.order", "empty: it needs at least 1", 18),
-    ("axes.seeds.order=[4, 4]", "axes.seeds.order", "the same trial twice: seeds.order=4", 22),
-    ("axes.seeds.oder=[4]", "axes.seeds.oder", "no field of a trial (did you mean seeds.order?)", 1),
-    (
-        "zip.0.seeds.init=[1, 2, 3]",
-        "zip.0.seeds.init",
-        "axes zipped together differ in length: seeds.init has 3, seeds.head has 2",
-        1,
-    ),
-    ("zip.0.seeds.init=[1, -2]", "zip.0.seeds.init", "should be greater than or equal to 0, not -2", 22),
-    ("zip=5", "zip", "should be a list, not 5", 5),
-]
-
-
-@pytest.mark.parametrize(("override", "dotted", "message", "column"), SET_FAULTS)
-def test_fault_in_an_override(override: str, dotted: str, message: str, column: int, write):
-    faults = faults_of(write(BASE), "name=other", override)
-    assert faults[0] == Fault("" if dotted == "spec" else dotted, message, "--set", 2, column)
-
-
-def test_an_axis_that_replaces_a_section_hides_the_fields_inside(write):
-    path = write(BASE.replace("  tuning.rank: [2, 4]", "  tuning: [{method: full}]"))
-    (fault,) = faults_of(path, "tuning.rank=2")
-    assert fault.message == "tuning is an axis of the sweep; set axes.tuning=[...] instead"
-    assert load_spec(path, ["axes.tuning=[{method: lora}]"]).points
-
-
-@pytest.mark.parametrize("broken", ["axes: 5", "axes: [1]", "axes: text", "zip: 5", "zip: {a: 1}"])
-def test_overrides_of_a_broken_file_find_the_file_s_fault(write, broken: str):
-    name = broken.partition(":")[0]
-    path = write(BASE[: BASE.index("axes:")] + broken + "\n")
-    assert [(fault.path, fault.line) for fault in faults_of(path, "train.steps=3")] == [(name, 14)]
-
-
-def test_overrides_change_the_data_and_later_ones_win(write):
-    overrides = [
-        "train.steps=7",
-        "train.steps=8",
-        "train.learning_rate=1e-3",
-        "tuning={method: lora, rank: 3, alpha: 6}",
-        "axes.seeds.order=[5, 6, 7]",
-        "zip.0.seeds.init=[8, 9]",
-        "failure.pair_retries=0",
-        "description=no",
-        "storage=./store",
-    ]
-    path = write(BASE)
-    spec = load_spec(path, overrides)
-    assert (spec.train.steps, spec.train.learning_rate) == (8, 1e-3)
-    assert spec.tuning.model_dump(exclude_unset=True) == {"method": "lora", "rank": 3, "alpha": 6.0}
-    assert (spec.axes["seeds.order"], spec.zip[0]["seeds.init"]) == ((5, 6, 7), (8, 9))
-    assert (spec.failure.pair_retries, spec.description) == (0, "no")
-    assert spec.storage == str(path.parent / "store")
-
-
-def test_a_later_fault_is_placed_where_its_field_was_written(write):
-    path = write(BASE)
-    _, source = load_with_source(path, ["train.steps=7"])
-    at = {fault.path: (fault.file, fault.line, fault.column) for fault in (
-        fault_at(source, ("task", "dataset"), "x"),
-        fault_at(source, ("task", "train_split"), "x"),
-        fault_at(source, ("train", "steps"), "x"),
-        fault_at(source, ("axes", "seeds.order", 1), "x"),
-    )}  # fmt: skip
-    assert at == {
-        "task.dataset": (str(path), 6, 3),
-        "task.train_split": (str(path), 5, 1),
-        "train.steps": ("--set", 1, 1),
-        "axes.seeds.order.1": (str(path), 15, 20),
-    }
-
-
-def test_yaml_is_read_as_written(write):
-    path = write(
-        "text: [no, yes, on, 'null', 1e-4 text, 2026-01-31, 12:30:00]\n"
-        "numbers: [1e-4, 1E5, .5, 010, 0x10, 1_000]\n"
-        "flags: [true, &flag false, *flag]\n"
-        "none: [null, ~, ]\n"
-        "base: &base {a: 1, b: 2}\n"
-        "again: &base 3\n"
-        "merged: {<<: {a: 1, b: 2}, b: 3}\n"
-    )
-    source = read_yaml(path)
-    assert source.data["text"] == ["no", "yes", "on", "null", "1e-4 text", "2026-01-31", "12:30:00"]
-    assert source.data["numbers"] == [1e-4, 1e5, 0.5, 10, 16, 1000]
-    assert source.data["flags"] == [True, False, False]
-    assert all(isinstance(flag, bool) for flag in source.data["flags"])
-    assert source.data["none"] == [None, None]
-    assert source.data["merged"] == {"a": 1, "b": 3}
-    assert source.where(("merged", "a")) == (str(path), 7, 1)  # nearest parent: it is written elsewhere
-    assert source.where(("merged", "b")) == (str(path), 7, 31)
-
-
-def test_small_numbers_and_words_keep_their_kind(write):
-    spec = load_spec(write(BASE.replace("  max_length: 32", "  labels: [no, yes]")))
-    assert spec.train.learning_rate == 0.0001
-    assert spec.task.labels == ("no", "yes")
-
-
-def test_relative_paths_are_taken_from_the_spec_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    home = tmp_path / "sweeps"
-    for folder in ("sweeps/near", "data/a", "models/x", "elsewhere"):
-        (tmp_path / folder).mkdir(parents=True)
-    (home / "paths.yaml").write_text(
-        "name: paths\n"
-        "model: {backbone: ../models/x}\n"
-        "task: {dataset: {path: ../data/a}}\n"
-        "storage: ./store\n"
-        "axes:\n"
-        "  model.backbone: [near, ./far, /abs, hub/name, 'package:some/folder', {builtin: grammar-bert}]\n"
-        "  task.dataset: [{path: b}, {hub: a/b}]\n"
-        "zip: [{task.dataset.path: [c, d], seeds.init: [0, 1]}]\n"
-    )
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    for name in (home / "paths.yaml", Path("../sweeps/paths.yaml")):
-        spec = load_spec(name, ["axes.task.dataset=[{path: b}, {path: e, splits: {train: t.csv}}]"])
-        assert spec.model.backbone == str(tmp_path / "models/x")
-        assert spec.task.model_dump()["dataset"]["path"] == str(tmp_path / "data/a")
-        assert spec.storage == str(home / "store")
-        assert spec.axes["model.backbone"] == (
-            str(home / "near"),  # a folder of that name is there
-            str(home / "far"),
-            "/abs",
-            "hub/name",
-            "package:some/folder",
-            {"builtin": "grammar-bert"},
-        )
-        assert spec.axes["task.dataset"] == (
-            {"path": str(home / "b")},
-            {"path": str(home / "e"), "splits": {"train": "t.csv"}},
-        )
-        assert spec.zip[0]["task.dataset.path"] == (str(home / "c"), str(home / "d"))
-
-
-@pytest.mark.parametrize("name", ["~no-such-user/x", "a" * 400, '"./a\\0b"', "x/" * 3000])
-def test_impossible_paths_are_no_crash(write, name: str):
-    text = BASE.replace("{builtin: grammar-bert, steps: 20}", name) + f"storage: {name}\n"
-    assert load_spec(write(text)).points
-
-
-def test_the_same_sweep_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write):
-    """Parts given as objects get absolute paths too, from the working directory."""
-    from raymc.specs.model import ModelSpec
-    from raymc.specs.task import LocalDataset, TaskSpec
-
-    path = write(
-        "name: x\nmodel: {backbone: ./b}\ntask: {dataset: {path: d}}\naxes: {task.dataset: [{path: e}, {path: f}]}\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    made = SweepSpec(
-        name="x",
-        model=ModelSpec(backbone="./b"),
-        task=TaskSpec(dataset=LocalDataset(path="d")),
-        axes={"task.dataset": (LocalDataset(path="e"), LocalDataset(path="f"))},
-    )
-    assert [point.trial for point in made.points] == [point.trial for point in load_spec(path).points]
 
 
 def test_a_sweep_from_python_says_what_is_wrong():
@@ -574,12 +346,12 @@ def read_base() -> dict[str, object]:
     }
 
 
-def test_the_json_schema_takes_what_load_takes(write):
+def test_the_json_schema_takes_what_load_takes(write, base: str):
     jsonschema = pytest.importorskip("jsonschema")
     schema = SweepSpec.model_json_schema()
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
-    good = read_yaml(write(BASE)).data
+    good = read_yaml(write(base)).data
     validator.validate(good)
     for data in (
         {**good, "trian": {}},

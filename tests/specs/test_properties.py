@@ -129,13 +129,13 @@ def test_the_specs_that_are_varied_are_valid(data: dict[str, Any]):
     assert loads_or_says_why(as_yaml(data)) is not None
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(mutants())
 def test_a_varied_spec_loads_or_says_why(data: dict[str, Any]):
     loads_or_says_why(as_yaml(data))
 
 
-@settings(max_examples=100)
+@settings(max_examples=75)
 @given(st.sampled_from(SPECS), st.lists(st.tuples(WORDS, VALUES), min_size=1, max_size=2), st.data())
 def test_an_overridden_spec_loads_or_says_why(spec: dict[str, Any], given_: list[Any], data: st.DataObject):
     names = [".".join(map(str, path)) for path in places(spec)]
@@ -151,7 +151,7 @@ def as_flow(value: Any) -> str:
     return text.getvalue().removesuffix("\n").removesuffix("...").strip()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(st.sampled_from(" \n\t-:?,[]{}#&*!|>'\"%@`~<=.0x1eab\x00\ud800é"), max_size=20), st.integers(0, 400))
 @example("&x [*x]", 0)
 @example("!!pairs [b: 3]", 0)

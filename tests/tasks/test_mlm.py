@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from raymc.tasks import grammar
-from raymc.training import mlm
+from raymc.tasks import mlm
 
 TEXTS = grammar.corpus(400)
 
@@ -64,7 +64,7 @@ def test_tokenizer_survives_saving_beside_a_model(tokenizer, tmp_path: Path):
 
 def test_tokenizer_is_the_same_in_another_process_and_order(tokenizer):
     code = (
-        "from raymc.tasks import grammar; from raymc.training import mlm; import json\n"
+        "from raymc.tasks import grammar; from raymc.tasks import mlm; import json\n"
         "print(json.dumps(mlm.train_tokenizer(reversed(grammar.corpus(400))).get_vocab(), sort_keys=True))"
     )
     root = Path(mlm.__file__).parents[2]

@@ -1,0 +1,79 @@
+"""A sweep small enough to run for real, on a real local Ray, in seconds; and `raymc` as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SPEC = """\
+name: tiny
+model:
+  backbone: {builtin: grammar-bert, steps: 20, batch_size: 16, rows: 400, hidden_size: 16, heads: 2,
+             intermediate_size: 32}
+task:
+  dataset: {builtin: grammar, train_rows: 200, validation_rows: 60, test_rows: 60}
+  max_length: 32
+train: {steps: 12, batch_size: 16, learning_rate: 1e-3, dropout: 0.1}
+axes:
+  model.backbone.seed: [1, 2]
+  seeds.order: [1, 2]
+connectivity: {points: 5, splits: [validation, test]}
+failure: {checkpoint_every: 4}
+tracking: {log_every: 2}
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """Start `raymc ARGUMENTS` in a process of its own."""
+
+    def go(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **options.pop("env", {})}
+        return subprocess.Popen(
+            [sys.executable, "-m", "raymc.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            **options,
+        )
+
+    return go
+
+
+@pytest.fixture
+def raymc(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done]:
+    """Run `raymc ARGUMENTS` to its end."""
+
+    def go(*arguments: str | Path, timeout: float = 300, **options: Any) -> Done:
+        process = start(*arguments, **options)
+        out, err = process.communicate(timeout=timeout)
+        return Done(process.returncode, out, err)
+
+    return go

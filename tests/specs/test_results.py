@@ -1,0 +1,64 @@
+"""Keys of evaluations and profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymc.specs.connectivity import ConnectivitySpec
+from raymc.specs.results import EvaluationSpec, space_of
+
+
+@pytest.fixture
+def evaluation(with_fields: Callable[..., dict[str, Any]], files: dict[str, Any]) -> Callable[..., EvaluationSpec]:
+    """evaluation(**changes): how the rows on disk are scored."""
+    fields = {"task": files["task"], "split": "validation", "space": "weights", "precision": "fp32"}
+    return lambda **changes: EvaluationSpec.model_validate(with_fields(fields, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task__labels": ["a", "b"]},
+        {"split": "test"},
+        {"space": "delta_w"},
+        {"precision": "bf16"},
+        {"task__text": "sentence"},
+        {"task__text_pair": "second"},
+        {"task__label": "y"},
+        {"task__max_length": 64},
+        {"task__train_split": "test"},  # its labels decide the order of the logits
+    ],
+)
+def test_an_evaluation_s_key_holds_how_it_is_scored(changes: dict[str, Any], evaluation):
+    assert evaluation(**changes).key() != evaluation().key()
+
+
+def test_an_evaluation_s_key_holds_the_rows_it_is_scored_on(evaluation, tmp_path: Path):
+    before = evaluation(task__labels=["a", "b"]).key()
+    (tmp_path / "files/rows/train.jsonl").write_text("changed")
+    assert evaluation(task__labels=["a", "b"]).key() == before
+    (tmp_path / "files/rows/validation.jsonl").write_text("changed")
+    assert evaluation(task__labels=["a", "b"]).key() != before
+
+
+def test_an_evaluation_s_key_holds_the_labels_in_order(evaluation, tmp_path: Path):
+    assert evaluation(task__labels=["a", "b"]).key() != evaluation(task__labels=["b", "a"]).key()
+    of_train = evaluation().key()
+    (tmp_path / "files/rows/train.jsonl").write_text("changed")
+    assert evaluation().key() != of_train  # labels left out are those of the training rows
+
+
+def test_a_profile_s_key_holds_its_curve_and_points(evaluation):
+    spec = evaluation()
+    found = [spec.key(), *(spec.profile_key(*how) for how in (("linear", 5), ("linear", 6), ("bezier", 5)))]
+    assert len(set(found)) == 4
+
+
+def test_the_space_of_a_pair():
+    auto, factors = ConnectivitySpec(), ConnectivitySpec(space="factors")
+    assert [space_of("full", auto), space_of("full", factors)] == ["weights", "weights"]
+    assert [space_of("lora", auto), space_of("lora", factors)] == ["delta_w", "factors"]
