@@ -68,6 +68,8 @@ def backbone_fault(model: ModelSpec) -> str | None:
         return f"no folder {folder}"
     if not (folder / "config.json").is_file():
         return f"{folder} is no checkpoint: it has no config.json"
+    if _config(folder) is None:
+        return f"{folder} is no checkpoint: its config.json is no JSON mapping"
     if not any(folder.glob("*.safetensors")):
         return f"{folder} is no checkpoint that can be read safely: it has no *.safetensors (pickles are not loaded)"
     return None
@@ -80,10 +82,20 @@ def positions(model: ModelSpec) -> int | None:
     folder = backbone_folder(model) if backbone_fault(model) is None else None
     if folder is None:
         return None
-    config = json.loads((folder / "config.json").read_text())
+    config = _config(folder) or {}
     limit = config.get("max_position_embeddings") or config.get("n_positions")
-    # The RoBERTa kinds count positions from the padding id onwards.
-    return limit - config.get("pad_token_id", 1) - 1 if limit and "roberta" in config.get("model_type", "") else limit
+    if not isinstance(limit, int):
+        return None
+    padding = config.get("pad_token_id")  # the RoBERTa kinds count positions from the padding id onwards
+    return limit - (1 if padding is None else padding) - 1 if "roberta" in str(config.get("model_type")) else limit
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def backbone_content(model: ModelSpec) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,10 @@ def test_a_changed_file_changes_the_keys_that_it_decides(
 ):
     before = key(files)
     path = tmp_path / "files" / name
-    path.write_bytes(b"changed")
+    path.write_bytes(b'{"a": 1}')
     assert (key(files) != before) == counts
     again = key(files)
-    path.write_bytes(b"CHANGED")  # of the same size
+    path.write_bytes(b'{"a": 2}')  # of the same size
     assert (key(files) != again) == counts
 
 
@@ -125,6 +126,28 @@ def test_a_backbone_of_pickles_is_refused(files: dict[str, Any], tmp_path: Path,
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(RaymcError, match=r"no \*\.safetensors \(pickles are not loaded\)"):
         key(files)
+
+
+@pytest.mark.parametrize("config", ["", "{", "[]", "\\xff"])
+def test_a_backbone_s_config_that_is_none_is_said(config: str, files: dict[str, Any], key):
+    (Path(files["model"]["backbone"]) / "config.json").write_text(config)
+    with pytest.raises(RaymcError, match=r"is no checkpoint: its config\.json is no JSON mapping"):
+        key(files)
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"max_position_embeddings": 512}, 512),
+        ({"model_type": "gpt2", "n_positions": 1024}, 1024),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": None}, 512),
+        ({"model_type": "t5"}, None),
+    ],
+)
+def test_how_many_tokens_a_backbone_can_read(config: dict[str, Any], limit: int | None, files: dict[str, Any]):
+    (Path(files["model"]["backbone"]) / "config.json").write_text(json.dumps(config))
+    assert content.positions(ModelSpec(backbone=files["model"]["backbone"])) == limit
 
 
 def test_a_dataset_s_files_are_found_by_the_names_of_splits(tmp_path: Path):

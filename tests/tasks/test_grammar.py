@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from raymc.specs.task import GRAMMAR_VERSION
 from raymc.tasks import grammar
 
 GOLDEN = {
