@@ -96,7 +96,10 @@ class Evaluator:
             model.refresh()
             for split in task.splits:
                 started = time.perf_counter()
-                scores[split].append(self._scorers[split](model.model))
+                try:
+                    scores[split].append(self._scorers[split](model.model))
+                except RaymcError as error:
+                    raise RaymcError(f"split {split}, t = {t:g}: {error}") from error
                 seconds[split] += time.perf_counter() - started
         results = []
         for split in task.splits:
@@ -135,7 +138,6 @@ class Evaluator:
         shape = architecture_of(folder) if full else [body["model"], body["tuning"] if space == "factors" else ""]
         kind = canonical([space, shape])
         if self._model is None or self._model_kind != kind:
-            self._store.verify(layout.MINIMA, key, deep=True)
             self._model, self._model_kind = PointModel(folder, trial, self._labels, space, self._store), kind
             self._model.to(self._device, self._precision)
             self._endpoints.clear()
@@ -143,16 +145,16 @@ class Evaluator:
 
     def _endpoint(self, model: PointModel, key: str) -> tuple[torch.Tensor, str]:
         """A minimum's flat vector and the digest of its weights; from the cache, or read with its hashes checked."""
-        if key in self._endpoints:
+        weights = self._store.weights_digest(layout.MINIMA, key)
+        if key in self._endpoints and self._endpoints[key][1] == weights:
             self._endpoints.move_to_end(key)
             return self._endpoints[key]
+        self._endpoints.pop(key, None)  # of a minimum that was damaged and trained again
         trial, labels, tokenizer = self._trial(key)
         if labels != self._labels:
             raise RaymcError(f"{key} has labels {', '.join(labels)}, the task {', '.join(self._labels)}")
         if tokenizer != self._tokenizer:
             raise RaymcError(f"{key} has another tokenizer than the sweep's first minimum")
-        self._store.verify(layout.MINIMA, key, deep=True)
-        weights = self._store.weights_digest(layout.MINIMA, key)
         vector = model.read(self._store.folder(layout.MINIMA, key), trial, labels).to(self._device)
         self.loads += 1
         while len(self._endpoints) > 1 and (len(self._endpoints) + 1) * model.nbytes > self._cache_bytes:
@@ -161,5 +163,8 @@ class Evaluator:
         return vector, weights
 
     def _trial(self, key: str) -> tuple[TrialSpec, tuple[str, ...], str]:
+        """What made a minimum, its labels and its tokenizer's digest. Unless it is cached, its hashes are checked."""
+        if key not in self._endpoints:
+            self._store.verify(layout.MINIMA, key, deep=True)
         body = self._store.read_json(layout.MINIMA, key, layout.PROVENANCE)
         return TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), body["tokenizer"]

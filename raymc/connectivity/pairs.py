@@ -116,11 +116,15 @@ class Connections:
 
     def done_endpoints(self, keys: set[str]) -> int:
         """How many (minimum, split) evaluations there are; by a look at names alone."""
-        return sum(
-            key in self.store.records(layout.EVALUATIONS, self.evaluation_key(split, self.space(key)))
-            for key in keys
-            for split in self.spec.connectivity.splits
-        )
+        names: dict[str, set[str]] = {}
+        done = 0
+        for key in keys:
+            for split in self.spec.connectivity.splits:
+                group = self.evaluation_key(split, self.space(key))
+                if group not in names:
+                    names[group] = self.store.records(layout.EVALUATIONS, group)
+                done += key in names[group]
+        return done
 
     def missing_endpoints(self, keys: set[str]) -> tuple[list[EndpointTask], list[CorruptArtefact]]:
         """What to evaluate among minima that are there, and the records that were corrupt (set aside)."""

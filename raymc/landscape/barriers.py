@@ -6,7 +6,9 @@ where stated; few points can miss a narrow peak, and noise biases a maximum upwa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def entezari(t: Sequence[float], loss: Sequence[float]) -> float:
@@ -40,11 +42,13 @@ def peak(t: Sequence[float], loss: Sequence[float]) -> float:
 def _excess(t: Sequence[float], loss: Sequence[float]) -> list[float]:
     """Height over the chord; exactly 0 at both ends."""
     _check(t, loss)
-    first, last = loss[0], loss[-1]
-    inner = [value - ((1 - x) * first + x * last) for x, value in zip(t[1:-1], loss[1:-1], strict=True)]
+    first, rise = loss[0], loss[-1] - loss[0]  # written so that a flat profile is flat to the last bit
+    inner = [value - (first + x * rise) for x, value in zip(t[1:-1], loss[1:-1], strict=True)]
     return [0.0, *inner, 0.0]
 
 
 def _check(t: Sequence[float], values: Sequence[float]) -> None:
     if len(t) != len(values) or len(t) < 2 or t[0] != 0.0 or t[-1] != 1.0:
         raise ValueError("a profile needs a value for each t, from t = 0 to t = 1")
+    if not all(x < y for x, y in pairwise(t)) or not all(map(math.isfinite, values)):
+        raise ValueError("a profile needs rising values of t and finite values")

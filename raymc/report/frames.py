@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raymc.landscape import barriers
@@ -47,7 +48,8 @@ def minima_frame(
             row[f"{split}_loss"] = found.loss if found else float("nan")
             row |= {f"{split}_{name}": found.metrics[name] if found else float("nan") for name in metrics}
         rows.append(row)
-    return pd.DataFrame(rows)
+    scores = [f"{split}_{name}" for split in splits for name in ("loss", *metrics)]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["key", "uri", *scores])
 
 
 def profiles_frame(profiles: Iterable[Profile], metrics: Sequence[str]) -> pd.DataFrame:
@@ -92,13 +94,14 @@ def matrix(table: pd.DataFrame, keys: Sequence[str], curve: str, split: str, val
 
     For t_peak the cell (i, j) is measured from row i: t from a to b in the table, 1 - t mirrored.
     """
-    result = pd.DataFrame(float("nan"), index=list(keys), columns=list(keys))
+    place = {key: i for i, key in enumerate(keys)}
+    cells = np.full((len(place), len(place)), np.nan)
     chosen = table[(table["curve"] == curve) & (table["split"] == split)]
     for a, b, height in zip(chosen["a"], chosen["b"], chosen[value], strict=True):
-        if a in result.index and b in result.index:
-            result.loc[a, b] = height
-            result.loc[b, a] = 1.0 - height if value == "t_peak" else height
-    return result
+        if a in place and b in place:
+            cells[place[a], place[b]] = height
+            cells[place[b], place[a]] = 1.0 - height if value == "t_peak" else height
+    return pd.DataFrame(cells, index=list(keys), columns=list(keys))
 
 
 def _scalar(value: Any) -> Any:

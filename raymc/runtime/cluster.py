@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +83,13 @@ def this_machine() -> Cluster:
     return Cluster(((float(os.cpu_count() or 1), 0.0),))
 
 
+def starts_here(address: str | None) -> bool:
+    """Whether `connect` would start a Ray of its own on this machine."""
+    ray = sys.modules.get("ray")
+    joined = ray is not None and ray.is_initialized()
+    return not (address or os.environ.get("RAY_ADDRESS") or joined)
+
+
 @contextlib.contextmanager
 def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
     """Join the cluster at `address`, or a Ray that this process is joined to already, or start one here.
@@ -92,10 +100,13 @@ def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
         os.environ.setdefault(name, value)
     import ray
 
+    address = address or os.environ.get("RAY_ADDRESS")
     joined = ray.is_initialized()
     if not joined:
         level = logging.INFO if verbose else logging.ERROR
-        options: dict[str, object] = {"address": address} if address else {"include_dashboard": False}
+        options: dict[str, object] = (
+            {"address": address} if address else {"address": "local", "include_dashboard": False}
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

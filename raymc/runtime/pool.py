@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
 from raymc.connectivity.pairs import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.progress import Progress
@@ -94,14 +97,12 @@ class Pool:
     def __init__(
         self, settings: EvaluatorSettings, spec_json: str, minimum: str, actors: int, retries: int, progress: Progress
     ):
-        import ray
-
-        self._ray, self._retries, self._progress, self._count = ray, retries, progress, actors
-        make = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=3, max_retries=2)
+        self._retries, self._progress, self._count = retries, progress, actors
+        make: Any = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=3, max_retries=2)
         tokens, labels, tokenizer = make.remote(spec_json, settings.storage, minimum)
         try:
             self._labels, self._tokenizer = ray.get([labels, tokenizer])
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause if isinstance(error.cause, RaymcError) else error from error
         self._tokens = tokens  # a reference: each node reads the one copy in its shared memory
         self._settings = settings
@@ -114,7 +115,7 @@ class Pool:
 
     def __exit__(self, *exc: object) -> None:
         for actor in self._actors:
-            self._ray.kill(actor)
+            ray.kill(actor)
         self._actors.clear()
 
     def run(
@@ -139,14 +140,14 @@ class Pool:
                 actor = idle.pop() if idle else self._new()
                 call = actor.evaluate.remote(task, ends(task) if isinstance(task, PairTask) else {})
                 flying[call] = (actor, task, tries)
-            ready, _ = self._ray.wait(list(flying), num_returns=1, timeout=0.5)
+            ready, _ = ray.wait(list(flying), num_returns=1, timeout=0.5)
             for call in ready:
                 actor, task, tries = flying.pop(call)
                 try:
-                    result = self._ray.get(call)
-                except (self._ray.exceptions.RayActorError, self._ray.exceptions.RayTaskError) as error:
+                    result = ray.get(call)
+                except (RayActorError, RayTaskError) as error:
                     self._drop(actor)
-                    died = isinstance(error, self._ray.exceptions.RayActorError)
+                    died = isinstance(error, RayActorError)
                     reason = "its worker died" if died else str(getattr(error, "cause", error)).strip().splitlines()[-1]
                     if tries < self._retries:
                         self._progress.say(f"{_name(task)} is tried again: {reason}")
@@ -171,7 +172,7 @@ class Pool:
 
     def _drop(self, actor: Any) -> None:
         self._actors.remove(actor)
-        self._ray.kill(actor)
+        ray.kill(actor)
 
 
 def _name(task: Task) -> str:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.callback import Callback
 from ray.tune.execution.placement_groups import PlacementGroupFactory
@@ -120,7 +119,6 @@ def _search(
     nested = settings.workers > 1 and any(trial.kind == layout.MINIMA for trial in trials)
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
     own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else _bundle(settings)
-    work = store.root / layout.TEMPORARY / f"tune-{ray.get_runtime_context().get_job_id()}"
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     tuner = tune.Tuner(
         tune.with_resources(tune_trial, PlacementGroupFactory([own])),
@@ -136,7 +134,7 @@ def _search(
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(work),
+            storage_path=settings.scratch,
             stop=_OnStop(number),
             failure_config=tune.FailureConfig(max_failures=0 if nested else settings.retries),
             callbacks=[_Watch(number)],
@@ -151,9 +149,7 @@ def _search(
             if key and result.error is not None and key not in live.failed:
                 live.failed[key] = _last_line(str(result.error))
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if nested:
-            shutil.rmtree(store.root / layout.TEMPORARY / "train", ignore_errors=True)
+        shutil.rmtree(settings.scratch, ignore_errors=True)
     for trial in trials:
         if store.has(trial.kind, trial.key):
             live.failed.pop(trial.key, None)

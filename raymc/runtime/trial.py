@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,6 +37,7 @@ class Settings:
     retries: int
     checkpoint_every: int
     log_every: int
+    scratch: str
 
 
 def tune_trial(config: dict[str, Any]) -> None:
@@ -53,6 +56,16 @@ def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]]
         _train(trial, settings, report)
     except RaymcError as error:
         report({FAILED: str(error)})
+    finally:
+        _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: batches of many widths leave it in pieces, and the process is used again."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
 
 
 def _train(
@@ -108,7 +121,7 @@ def _with_train(trial: Trial, settings: Settings) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=f"{trial.key}-{os.getpid()}",
-            storage_path=os.path.join(settings.storage, layout.TEMPORARY, "train"),
+            storage_path=settings.scratch,
             failure_config=FailureConfig(max_failures=settings.retries, controller_failure_limit=1),
             callbacks=[TuneReportCallback()],
         ),

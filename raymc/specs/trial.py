@@ -30,6 +30,8 @@ class TrialSpec(Spec):
             body["model"].pop(name, None)
         for name in ("dataset", "train_split"):
             body["task"].pop(name, None)
+        if self.train.steps is not None:  # then epochs say nothing
+            body["train"].pop("epochs", None)
         body["backbone"] = backbone_content(self.model)
         body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
         return {"kind": "minimum", "version": MINIMUM_VERSION, **body}

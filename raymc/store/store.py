@@ -17,6 +17,8 @@ from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.keys import canonical
 from raymc.store import layout
 
+_STALE_SECONDS = 7 * 24 * 3600
+
 
 class Store:
     """One storage. Any number of readers and writers; an artefact is immutable once it is visible."""
@@ -39,6 +41,9 @@ class Store:
             probe = self.root / layout.TEMPORARY / f"probe-{uuid.uuid4().hex}"
             probe.write_text("")
             probe.unlink()
+            for left in (self.root / layout.TEMPORARY).iterdir():  # of processes that were killed
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
     # Folders ----------------------------------------------------------------------------------------------------
 
@@ -201,6 +206,10 @@ class Store:
             yield
         except OSError as error:
             raise RaymcError(f"storage {self.root} can't be written: {error.strerror or error}") from error
+
+    def scratch(self, name: str) -> Path:
+        """A name for a temporary folder of a process; whoever makes it removes it."""
+        return self._temporary(name)
 
     def _temporary(self, name: str) -> Path:
         return self.root / layout.TEMPORARY / f"{name.replace('/', '-')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -79,11 +79,10 @@ class _Run:
         self.uri = ""
 
     def go(self) -> Sweep:
-        self._place()
         self._look_after_minima()
-        todo = self._missing()
         try:
-            if todo or self._missing_evaluations():
+            if self._missing() or self._missing_evaluations():
+                self._place()
                 with self._signals():
                     self._compute()
             if self.stop.is_set():
@@ -130,14 +129,11 @@ class _Run:
 
     def _place(self) -> None:
         """Refuse at once, before Ray starts, what this machine can never place. Raises SpecError."""
-        if self.address is None and "auto" in (self.spec.resources.trial.gpus, self.spec.resources.evaluator.gpus):
-            import sys
+        from raymc.runtime.cluster import starts_here, this_machine
 
-            from raymc.runtime.cluster import this_machine
-
-            ray = sys.modules.get("ray")
-            if ray is None or not ray.is_initialized():
-                self._shapes(this_machine())
+        gpus_left_open = self.spec.resources.trial.gpus == self.spec.resources.evaluator.gpus == "auto"
+        if gpus_left_open and starts_here(self.address):
+            self._shapes(this_machine())
 
     def _shapes(self, cluster: Cluster) -> tuple[Any, int, Any, int]:
         """(trial worker's shape, trials at once, evaluator's shape, actors). Raises SpecError where nothing fits."""
@@ -205,6 +201,7 @@ class _Run:
             retries=failure.trial_retries,
             checkpoint_every=failure.checkpoint_every,
             log_every=spec.tracking.log_every,
+            scratch=str(self.store.scratch("trials")),
         )
         missing = self._missing()
         peft = {key for key, point in self.points.items() if point.trial.tuning.method != "full"}

@@ -11,17 +11,21 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from raymc.specs.content import backbone_folder, backbone_key, hub_commit
 from raymc.specs.errors import RaymcError
+from raymc.specs.keys import canonical
 from raymc.specs.model import GrammarBackbone, ModelSpec
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 
-_HEADS = ("classifier", "score", "classification_head", "sequence_summary", "logits_proj", "pooler_head")
+HEADS = ("classifier", "score", "classification_head", "sequence_summary", "logits_proj", "pooler_head")
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)  # of from_pretrained
 
 
 def quiet() -> None:
@@ -51,34 +55,38 @@ def source(model: ModelSpec, store: Store) -> tuple[str, str | None]:
 
 
 def load_tokenizer(place: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Raises RaymcError where the place has no tokenizer."""
+    """A tokenizer that pads, with its end-of-text token if it has no other. Raises RaymcError where there is none."""
     try:
-        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise RaymcError(f"no tokenizer in {place}: {_line(error)}") from error
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception where its file can't be read
+        raise RaymcError(f"no tokenizer in {place}: {line_of(error)}") from error
+    if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
+        raise RaymcError(f"no tokenizer in {place}: its vocabulary is empty")  # transformers makes one from nothing
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
     """The trial's backbone with a head for `labels`, in fp32 and training mode.
 
-    New tensors come from seeds.head (the head) and seeds.init (anything else the checkpoint lacks); torch's global
-    random state is left as it was. Raises RaymcError where the checkpoint can't be read, has no classifier of its
-    kind in transformers, or (head: backbone) lacks a label.
+    New tensors come from seeds.head (the head) and seeds.init (the pooler or what else lies between the checkpoint
+    and the head); torch's global random state is left as it was. `new_modules` of the model names the latter. Raises
+    RaymcError where the checkpoint can't be read, lacks weights of the network itself, has no classifier of its kind
+    in transformers, or (head: backbone) lacks a label.
     """
     place, commit = source(trial.model, store)
     options: dict[str, Any] = {"revision": commit, "trust_remote_code": trial.model.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise RaymcError(f"model.backbone: {place} is no checkpoint: {_line(error)}") from error
+    except UNREADABLE as error:
+        raise RaymcError(f"model.backbone: {place} is no checkpoint: {line_of(error)}") from error
     keep = trial.model.head == "backbone"
     order = _head_order(config, labels, place) if keep else None
     if not keep:
         config.num_labels = len(labels)
     if trial.train.dropout is not None:
         _set_dropout(config, trial.train.dropout)
-    if trial.task.max_length > (limit := getattr(config, "max_position_embeddings", None) or 1 << 30):
-        raise RaymcError(f"task.max_length: {trial.task.max_length} is more than the model's {limit} positions")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the load report's
         torch.manual_seed(0)
@@ -92,35 +100,65 @@ def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> 
                 ignore_mismatched_sizes=not keep,
                 **options,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise RaymcError(f"model.backbone: {place} can't be loaded: {_line(error)}") from error
+        except UNREADABLE as error:
+            raise RaymcError(f"model.backbone: {place} can't be loaded: {line_of(error)}") from error
         new = {str(name) for name in report["missing_keys"]}
         new |= {str(entry[0]) for entry in report["mismatched_keys"]}
+        lacking = sorted(
+            name for name in new if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
+        )
+        if lacking:
+            raise RaymcError(f"model.backbone: {place} has no {lacking[0]} of the shape that its config.json says")
         if keep and any(_is_head(name) for name in new):
             raise RaymcError(f"model.head: {place} carries no classification head; use head: new")
         if not keep:  # a head that the checkpoint carries is for its own labels
             new |= {name for name, _ in model.named_parameters() if _is_head(name)}
         _initialize(model, new, trial)
+    model.new_modules = tuple(sorted({name.rpartition(".")[0] for name in new if not _is_head(name)}))
+    if trial.task.max_length > (limit := _positions(model)):
+        raise RaymcError(f"task.max_length: {trial.task.max_length} is more than the model's {limit} positions")
     if order is not None:
         _reorder_head(model, order)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {name: i for i, name in enumerate(labels)}
     model.config.problem_type = "single_label_classification"
     if model.config.pad_token_id is None:
-        tokenizer = load_tokenizer(place, commit, trial.model.trust_remote_code)
-        model.config.pad_token_id = tokenizer.pad_token_id
+        model.config.pad_token_id = load_tokenizer(place, commit, trial.model.trust_remote_code).pad_token_id
+        if model.config.pad_token_id is None:
+            raise RaymcError(f"model.backbone: neither the model nor the tokenizer of {place} names a padding token")
     return model.train()
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """A hash of what decides token ids: paths between minima make sense only where it is the same."""
+    """A hash of what decides token ids: paths between minima make sense only where it is the same.
+
+    Of tokenizer.json without the truncation and padding that it was last used with.
+    """
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
     path = next((folder / name for name in names if (folder / name).is_file()), None)
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:20] if path else ""
+    if path is None:
+        return ""
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        body = json.loads(content)
+        content = canonical(
+            {name: part for name, part in body.items() if name not in ("truncation", "padding")}
+        ).encode()
+    return hashlib.sha256(content).hexdigest()[:20]
 
 
 def _is_head(name: str) -> bool:
-    return name.split(".")[0] in _HEADS
+    return name.split(".")[0] in HEADS
+
+
+def _positions(model: Any) -> int:
+    """The most tokens that a row can have: RoBERTa and its kin keep their first positions for padding."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return 1 << 30
+    tables = (module for name, module in model.named_modules() if name.endswith("position_embeddings"))
+    padding = getattr(next(tables, None), "padding_idx", None)
+    return limit if padding is None else limit - padding - 1
 
 
 def _initialize(model: Any, names: set[str], trial: TrialSpec) -> None:
@@ -153,7 +191,7 @@ def _reorder_head(model: Any, order: list[int]) -> None:
     """Put the output rows of the head into the task's label order."""
     index = torch.tensor(order)
     for name, tensor in model.named_parameters():
-        if _is_head(name) and tensor.shape[0] == len(order) and not name.startswith("classifier.dense"):
+        if _is_head(name) and tensor.shape[0] == len(order) and ".dense." not in name:
             tensor.copy_(tensor[index].clone())
 
 
@@ -165,7 +203,8 @@ def _set_dropout(config: Any, rate: float) -> None:
             setattr(config, name, rate)
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
+    """The first line of what an error says."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -15,9 +15,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks.backbones import load_classifier, quiet
+from raymc.tasks.backbones import UNREADABLE, line_of, load_classifier, quiet
 
-_ALIGN = 16  # floats: every tensor starts on a 64-byte line, as torch's own allocations do
+_ALIGN = 32  # elements: every tensor starts on a 64-byte line, in bfloat16 too, as torch's own allocations do
 
 
 class PointModel:
@@ -75,13 +75,18 @@ class PointModel:
             self._compute.copy_(self.flat)
 
     def read(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...]) -> torch.Tensor:
-        """Another minimum of the same shape as a flat fp32 CPU vector. Raises RaymcError where the shapes differ."""
+        """Another minimum of the same shape as a flat fp32 CPU vector.
+
+        Raises RaymcError where the shapes differ, or (factors) what stays while they are interpolated.
+        """
         vector = torch.zeros(self.flat.numel())
         views = dict(zip(self.names, self._views(vector), strict=True))
         if trial.tuning.method == "full" and self._read_direct(folder, views):
             return vector
         model = _open(folder, trial, labels, self.space, self._store)
         self._compare(folder, architecture(model.config))
+        if self.space == "factors":
+            self._check_base(folder, model)
         tensors = _interpolated(model, self.space)
         self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
         for name, view in views.items():
@@ -122,6 +127,16 @@ class PointModel:
                     f"{ours.get(name, 'absent')} in the other end; minima of unlike shape can't be interpolated"
                 )
 
+    def _check_base(self, folder: Path, model: Any) -> None:
+        """Factors are a point only together with the weights that they are added to and the scale they are added at."""
+        ours, theirs = _base(self.model), _base(model)
+        same = ours.keys() == theirs.keys() and all(torch.equal(t, theirs[name].to(t)) for name, t in ours.items())
+        if not same or _scaling(self.model) != _scaling(model):
+            raise RaymcError(
+                f"{folder.name} has another {'scale' if same else 'base'} than the other end, so their factors "
+                "can't be interpolated; use connectivity.space: delta_w"
+            )
+
     def _views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
         sizes = [torch.Size(shape) for shape in self.shapes]
         return [buffer[at : at + s.numel()].view(s) for at, s in zip(self._offsets, sizes, strict=True)]
@@ -144,8 +159,8 @@ def architecture_of(folder: Path) -> dict[str, Any]:
     """The architecture of a saved model. Raises RaymcError where its config can't be read."""
     try:
         return architecture(AutoConfig.from_pretrained(folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    except UNREADABLE as error:
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
 
 
 def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store) -> Any:
@@ -164,9 +179,20 @@ def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, s
                 model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=space == "factors")
                 if space == "delta_w":
                     model = model.merge_and_unload()  # type: ignore[operator]
-        except (OSError, ValueError, KeyError) as error:
-            raise RaymcError(f"{folder} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+        except UNREADABLE as error:
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
     return model.eval()
+
+
+def _base(model: Any) -> dict[str, torch.Tensor]:
+    """What of a LoRA model doesn't train; of a module that trains whole, peft keeps the original beside it."""
+    parameters = model.named_parameters()
+    return {name: p for name, p in parameters if not p.requires_grad and ".original_module." not in name}
+
+
+def _scaling(model: Any) -> dict[str, float]:
+    layers = {name: getattr(module, "scaling", None) for name, module in model.named_modules()}
+    return {name: next(iter(scaling.values())) for name, scaling in layers.items() if isinstance(scaling, dict)}
 
 
 def _interpolated(model: Any, space: str) -> dict[str, torch.Tensor]:

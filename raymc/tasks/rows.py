@@ -1,7 +1,9 @@
-"""Rows of a split as text and label names: local files through pyarrow, the hub through datasets, or built in."""
+"""Rows of a split as text and label names: from local files, the hub (through datasets), or built in."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +48,8 @@ def read_rows(task: TaskSpec, split: str) -> Rows:
         for number, value in enumerate(columns[name], 1):
             if value is None or (value == "" and name == task.label):
                 raise RaymcError(f"{place}: row {number} has no {name!r}")
+            if isinstance(value, (list, dict)):
+                raise RaymcError(f"{place}: row {number} has a {type(value).__name__} as {name!r}")
     pair = [str(value) for value in columns[task.text_pair]] if task.text_pair else None
     return Rows([str(v) for v in columns[task.text]], pair, [str(v) for v in columns[task.label]])
 
@@ -61,7 +65,8 @@ def label_names(task: TaskSpec, train: Rows) -> tuple[str, ...]:
     if task.labels is not None:
         check_labels(train, task.labels, "training")
         return task.labels
-    return tuple(sorted(found, key=int) if all(name.isdigit() for name in found) else sorted(found))
+    numbers = all(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", name) for name in found)
+    return tuple(sorted(found, key=lambda name: (float(name), name)) if numbers else sorted(found))
 
 
 def check_labels(rows: Rows, labels: tuple[str, ...], what: str) -> None:
@@ -133,12 +138,8 @@ def _read_file(path: Path, task: TaskSpec) -> dict[str, list[Any]]:
         raise RaymcError(f"{path}: empty")
     try:
         if path.suffix == ".jsonl":
-            from pyarrow import json as reader
-
-            schema = pa.schema([(name, pa.string()) for name in texts])
-            options = reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="infer")
-            table = reader.read_json(path, reader.ReadOptions(block_size=1 << 26), options)
-        elif path.suffix == ".parquet":
+            return _read_jsonl(path)
+        if path.suffix == ".parquet":
             from pyarrow import parquet
 
             table = parquet.read_table(path)
@@ -152,11 +153,36 @@ def _read_file(path: Path, task: TaskSpec) -> dict[str, list[Any]]:
             types = {name: pa.string() for name in (*texts, task.label)}
             convert = reader.ConvertOptions(column_types=types, strings_can_be_null=False)
             table = reader.read_csv(path, reader.ReadOptions(block_size=1 << 26), parse, convert)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RaymcError(f"{path}: can't be read: {str(error).strip().splitlines()[0]}") from error
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise RaymcError(f"{path}: two columns are called {twice[0]!r}")
     present = [name for name in table.column_names if table.num_rows == 0 or table[name].null_count < table.num_rows]
     wanted = {name for name in (*texts, task.label) if name in present}
     return {name: table[name].to_pylist() if name in wanted else [] for name in present}
+
+
+def _read_jsonl(path: Path) -> dict[str, list[Any]]:
+    """Columns that some row has a value for. Values keep their own types: no column is guessed to be of dates."""
+    rows: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                row = json.loads(line)
+                if "\\ud" in line.lower():
+                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            except ValueError as error:
+                raise RaymcError(f"{path}: line {number} is no JSON: {getattr(error, 'msg', error)}") from error
+            if not isinstance(row, dict):
+                raise RaymcError(f"{path}: line {number} is no JSON object")
+            rows.append(row)
+    if not rows:
+        raise RaymcError(f"{path}: no rows")
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _read_hub(dataset: HubDataset, split: str) -> dict[str, list[Any]]:

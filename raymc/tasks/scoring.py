@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from raymc.specs.errors import RaymcError
 from raymc.tasks.tokens import Tokens, budget_batches, gather
 
 
@@ -31,13 +33,18 @@ class Scorer:
 
     @torch.inference_mode()
     def __call__(self, model: Any) -> Score:
-        """One pass over the split. The model is in evaluation mode (no dropout); logits' loss is taken in fp32."""
+        """One pass over the split. The model is in evaluation mode (no dropout); logits' loss is taken in fp32.
+
+        Raises RaymcError where the loss isn't finite.
+        """
         losses, hits = [], []
         for batch, labels in zip(self._batches, self._labels, strict=True):
             logits = model(**batch).logits.float()
             losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
             hits.append(logits.argmax(-1))
         loss = torch.cat(losses).double().sum().item() / self.rows
+        if not math.isfinite(loss):
+            raise RaymcError(f"the loss is not finite ({loss})")
         predicted = torch.cat(hits).cpu().numpy()
         return Score(loss, classification_metrics(torch.cat(self._labels).cpu().numpy(), predicted))
 

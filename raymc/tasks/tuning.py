@@ -6,6 +6,7 @@ through the formats that transformers and peft define, so nothing else here depe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from raymc.specs.errors import TrainingFault
 from raymc.specs.tuning import FullTuning, LoraTuning
-from raymc.tasks.backbones import derived_seed
+from raymc.tasks.backbones import HEADS, derived_seed, line_of
 
 
 def full(model: Any, spec: FullTuning, seed: int) -> Any:
@@ -22,9 +23,13 @@ def full(model: Any, spec: FullTuning, seed: int) -> Any:
 
 
 def lora(model: Any, spec: LoraTuning, seed: int) -> Any:
-    """Low-rank factors on the target modules, from `seed`; the head trains whole. Raises TrainingFault."""
+    """Low-rank factors on the target modules, from `seed`; the head and other new modules train whole, and are saved.
+
+    Raises TrainingFault where the model lacks a target.
+    """
     import peft
 
+    heads = [name for name, _ in model.named_children() if name in HEADS and name not in ("classifier", "score")]
     config = peft.LoraConfig(
         task_type=peft.TaskType.SEQ_CLS,
         r=spec.rank,
@@ -32,13 +37,15 @@ def lora(model: Any, spec: LoraTuning, seed: int) -> Any:
         lora_dropout=spec.dropout,
         target_modules=list(spec.targets) or None,
         use_rslora=spec.rslora,
+        modules_to_save=[*heads, *model.new_modules],  # peft adds classifier and score itself
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's own, of what transformers deprecates
         torch.manual_seed(derived_seed("lora", seed))
         try:
             return peft.get_peft_model(model, config)
         except ValueError as error:
-            raise TrainingFault(f"tuning.targets: {str(error).splitlines()[0]}") from error
+            raise TrainingFault(f"tuning.targets: {line_of(error)}") from error
 
 
 METHODS: dict[str, Callable[[Any, Any, int], Any]] = {"full": full, "lora": lora}

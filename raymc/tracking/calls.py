@@ -10,8 +10,8 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
+from raymc.tracking.database import sqlite_path
 from raymc.tracking.tracker import TrackingError
 
 PROBE_SECONDS = 8
@@ -27,6 +27,7 @@ _SETTINGS = {
 }
 _FOREIGN = {
     "mlflow",
+    "alembic",
     "requests",
     "urllib3",
     "sqlalchemy",
@@ -79,9 +80,7 @@ def reach(uri: str) -> None:
             seconds = int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
         creds = get_default_host_creds(uri)
         http_request(creds, "/health", "GET", timeout=seconds, max_retries=0, raise_on_status=False)
-    elif uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///").split("?")[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
+    elif (path := sqlite_path(uri)) is not None and path.exists():
         with contextlib.closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as database:
             database.execute("PRAGMA schema_version").fetchone()
             database.execute("BEGIN IMMEDIATE")

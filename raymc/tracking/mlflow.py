@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raymc.tracking import records
 from raymc.tracking.artifacts import artifact_names, write_artifacts
 from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
+from raymc.tracking.database import make_database, sqlite_path
 from raymc.tracking.notes import running_note
 from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
 from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, source
@@ -36,9 +37,10 @@ class MlflowTracker:
         """`artifact_root`: where a new experiment keeps its files; left out: beside a sqlite file, else as the server
         decides."""
         self.uri, self.experiment = uri, experiment
-        if artifact_root is None and uri.startswith("sqlite:///"):
-            artifact_root = Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute().parent / "mlartifacts"
-        self._artifact_root = artifact_root
+        self._database = sqlite_path(uri)
+        if artifact_root is None and self._database is not None:
+            artifact_root = self._database.parent / "mlartifacts"
+        self._artifact_root = artifact_root.absolute().as_uri() if isinstance(artifact_root, Path) else artifact_root
         self._mlflow: MlflowClient | None = None
         self._experiment_id = ""
         self._parents: dict[str, str] = {}  # of sweeps that are shown live: name to run id
@@ -65,6 +67,8 @@ class MlflowTracker:
             from mlflow import MlflowClient
 
             quieten()
+            if self._database is not None:
+                make_database(self._database, str(self._artifact_root))
             self._mlflow = self._mlflow or MlflowClient(self.uri)
             found = self._mlflow.get_experiment_by_name(self.experiment)
             if found is None:
@@ -130,14 +134,12 @@ class MlflowTracker:
     def _create_experiment(self, client: MlflowClient) -> Any:
         from mlflow.exceptions import MlflowException
 
-        root = self._artifact_root
-        location = root.absolute().as_uri() if isinstance(root, Path) else root
         tags = {
             NOTE: "Sweeps of raymc: a run is a sweep with its connectivity matrices, the runs in it are its minima.",
             "mlflow.experimentKind": "custom_model_development",
         }
         try:
-            client.create_experiment(self.experiment, artifact_location=location, tags=tags)
+            client.create_experiment(self.experiment, artifact_location=self._artifact_root, tags=tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was first
                 raise

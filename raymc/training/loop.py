@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import torch
@@ -46,7 +47,7 @@ class Recipe:
 
     def rate(self, step: int) -> float:
         """Learning rate of update `step` (from 0): a rise over the warm-up, then the schedule's fall to 0."""
-        rise = math.ceil(self.warmup * self.steps)
+        rise = math.ceil(Fraction(repr(self.warmup)) * self.steps)  # the decimal that was written
         if step < rise:
             return self.learning_rate * (step + 1) / rise
         share = (step - rise) / max(1, self.steps - rise)

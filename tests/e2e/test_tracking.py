@@ -1,0 +1,59 @@
+"""MLflow is a view: down, it loses nothing; back, the next run completes it, without a run too many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
+
+SMALL = ["--set", "axes={seeds.order: [1, 2]}", "--json"]
+
+
+def runs(storage: Path):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("raymc")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    return client, parents, [run for run in found if "mlflow.parentRunId" in run.data.tags]
+
+
+def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, spec, tmp_path):
+    storage = tmp_path / "store"
+    done = raymc("run", spec, "--storage", storage, "--tracking", "http://127.0.0.1:9", *SMALL)
+    assert done.code == 0, done.err
+    assert done.json["pairs"] == {"total": 1, "computed": 1, "reused": 0, "failed": 0}
+    assert "tracking: " in done.err
+    assert "Traceback" not in done.err
+    assert "tracking" not in done.json
+
+    done = raymc("run", spec, "--storage", storage, *SMALL)
+    assert done.code == 0, done.err
+    assert done.json["pairs"]["reused"] == 1
+    client, parents, children = runs(storage)
+    assert len(parents) == 1
+    assert len(children) == 2
+    assert {run.info.status for run in [*parents, *children]} == {"FINISHED"}
+    parent = parents[0]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    files = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    flat = {
+        path for item in files for path in [item, *(p.path for p in client.list_artifacts(parent.info.run_id, item))]
+    }
+    assert any(path.endswith(".png") and "matrix" in path for path in flat), flat
+    assert any(path.endswith("spec.json") for path in flat), flat
+    curve = client.get_metric_history(children[0].info.run_id, "train_loss") or client.get_metric_history(
+        children[0].info.run_id, "loss"
+    )
+    assert len(curve) >= 6
+    assert children[0].data.params["train.learning_rate"] == "0.001"
+
+    grown = raymc("run", spec, "--storage", storage, "--set", "axes={seeds.order: [1, 2, 3]}", "--json")
+    assert grown.code == 0, grown.err
+    _, parents, children = runs(storage)
+    assert [run.info.run_id for run in parents] == [parent.info.run_id]
+    assert len(children) == 3

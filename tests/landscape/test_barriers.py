@@ -1,0 +1,219 @@
+"""The barriers against profiles whose heights were worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from raymc.landscape.barriers import ainsworth, entezari, frankle, peak
+from raymc.landscape.grid import even_points
+
+QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
+
+# loss on QUARTERS: Entezari, Ainsworth, t of the peak
+BY_HAND = {
+    "hill": ([1.0, 2.0, 4.0, 2.0, 1.0], 3.0, 3.0, 0.5),
+    # chord 1, 1.5, 2, 2.5, 3; excess 0, 1.5, 2, 0.25, 0; mean of the ends 2
+    "unequal ends": ([1.0, 3.0, 4.0, 2.75, 3.0], 2.0, 2.0, 0.5),
+    # the highest point (3.5 at .75) is not where the profile stands highest above its chord (.25)
+    "peaks differ": ([0.0, 3.0, 3.0, 3.5, 4.0], 2.0, 2.0, 0.25),
+    "falling": ([3.0, 2.5, 2.0, 1.5, 1.0], 0.0, 1.0, 0.0),
+    "rising and convex": ([0.0, 0.25, 1.0, 2.25, 4.0], 0.0, 2.0, 0.0),
+    "rising and concave": ([0.0, 1.75, 3.0, 3.75, 4.0], 1.0, 2.0, 0.5),
+    "dip": ([1.0, 0.5, 0.0, 0.5, 1.0], 0.0, 0.0, 0.0),
+    "dip and hill": ([1.0, 0.0, 1.5, 0.0, 1.0], 0.5, 0.5, 0.5),
+    "two hills alike": ([0.0, 1.0, 0.5, 1.0, 0.0], 1.0, 1.0, 0.25),
+    "flat": ([0.3] * 5, 0.0, 0.0, 0.0),
+    "negative losses": ([-2.0, -1.0, 0.0, -1.5, -1.0], 1.5, 1.5, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_profiles_by_hand(name: str):
+    loss, by_entezari, by_ainsworth, at = BY_HAND[name]
+    assert entezari(QUARTERS, loss) == by_entezari
+    assert ainsworth(QUARTERS, loss) == by_ainsworth
+    assert frankle(QUARTERS, loss) == by_ainsworth
+    assert peak(QUARTERS, loss) == at
+
+
+def test_two_points_have_no_barrier_above_their_chord():
+    assert (entezari([0.0, 1.0], [1.0, 3.0]), ainsworth([0.0, 1.0], [1.0, 3.0])) == (0.0, 1.0)
+    assert peak([0.0, 1.0], [1.0, 3.0]) == 0.0
+
+
+def test_uneven_points_are_measured_at_their_own_t():
+    t, loss = [0.0, 0.1, 0.9, 1.0], [0.0, 1.0, 1.0, 10.0]  # chord 0, 1, 9, 10
+    assert entezari(t, loss) == 0.0
+    assert entezari(t, [0.0, 2.0, 9.0, 10.0]) == pytest.approx(1.0, abs=1e-15)
+    assert peak(t, [0.0, 2.0, 9.0, 10.0]) == 0.1
+
+
+@pytest.mark.parametrize("points", [3, 7, 26, 101])
+@pytest.mark.parametrize("loss", [0.1, 0.3, 1 / 3, 0.7251, 2.302585092994046])
+def test_a_flat_profile_is_flat_to_the_last_bit(points: int, loss: float):
+    t = even_points(points)
+    assert (entezari(t, [loss] * points), ainsworth(t, [loss] * points), peak(t, [loss] * points)) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.0, 1.0), (0.35, 0.05), (2.0, 0.125)])
+def test_a_straight_profile(first: float, last: float):
+    t = even_points(26)
+    loss = [(1 - x) * first + x * last for x in t]
+    assert entezari(t, loss) == pytest.approx(0.0, abs=1e-15)
+    assert ainsworth(t, loss) == pytest.approx(abs(first - last) / 2, abs=1e-15)
+
+
+@pytest.mark.parametrize("height", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize(("first", "last"), [(1.0, 1.0), (0.5, 2.5), (4.0, 1.0)])
+def test_a_quadratic_has_its_closed_form(height: float, first: float, last: float):
+    """L(t) = chord + 4 h t (1 - t): Entezari h at 1/2; Ainsworth the parabola's vertex, where it lies inside."""
+    t = even_points(10_001)
+    loss = [(1 - x) * first + x * last + 4 * height * x * (1 - x) for x in t]
+    assert entezari(t, loss) == pytest.approx(height, abs=1e-12)
+    assert peak(t, loss) == pytest.approx(0.5, abs=1e-4)
+    rise = last - first
+    vertex = min(1.0, max(0.0, 0.5 + rise / (8 * height)))
+    top = first + rise * vertex + 4 * height * vertex * (1 - vertex)
+    assert ainsworth(t, loss) == pytest.approx(top - (first + last) / 2, abs=1e-7)
+
+
+@pytest.mark.parametrize("points", [3, 5, 26, 51])
+def test_between_the_minima_of_a_double_well(points: int):
+    """(x^2 - 1)^2 along the straight path from -1 to 1: 1 at the middle; an even count of points misses it."""
+    t = even_points(points)
+    loss = [((2 * x - 1) ** 2 - 1) ** 2 for x in t]
+    nearest = min(abs(2 * x - 1) for x in t)
+    assert entezari(t, loss) == pytest.approx((nearest**2 - 1) ** 2, abs=1e-15)
+    assert entezari(t, loss) == ainsworth(t, loss)
+
+
+def test_between_two_points_of_one_bowl_there_is_no_barrier_above_the_chord():
+    """x'x is convex: Entezari 0; Ainsworth 0 too where the ends are equally deep."""
+    a, b = [1.0, -2.0, 0.5], [-2.0, 1.0, 0.5]
+    t = even_points(26)
+    loss = [sum(((1 - s) * x + s * y) ** 2 for x, y in zip(a, b, strict=True)) for s in t]
+    assert entezari(t, loss) == 0.0
+    assert ainsworth(t, loss) == 0.0
+    assert min(loss) < loss[0] / 4
+
+
+def test_frankle_reads_an_error_rate():
+    accuracy = [0.9, 0.85, 0.5, 0.8, 0.86]
+    assert frankle(QUARTERS, [1 - x for x in accuracy]) == pytest.approx(0.5 - (0.1 + 0.14) / 2)
+
+
+BAD = {
+    "no points": ([], []),
+    "one point": ([0.0], [1.0]),
+    "a value short": ([0.0, 0.5, 1.0], [1.0, 2.0]),
+    "starts late": ([0.1, 1.0], [1.0, 1.0]),
+    "ends early": ([0.0, 0.9], [1.0, 1.0]),
+    "falling t": ([0.0, 0.5, 0.25, 1.0], [1.0] * 4),
+    "t twice": ([0.0, 0.5, 0.5, 1.0], [1.0] * 4),
+    "t NaN": ([0.0, math.nan, 1.0], [1.0] * 3),
+    "loss NaN": ([0.0, 0.5, 1.0], [1.0, math.nan, 1.0]),
+    "loss NaN at the end": ([0.0, 0.5, 1.0], [math.nan, 2.0, 1.0]),
+    "loss infinite": ([0.0, 0.5, 1.0], [1.0, math.inf, 1.0]),
+}
+
+
+@pytest.mark.parametrize("measure", [entezari, ainsworth, frankle, peak])
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_profile_is_refused(measure, name: str):
+    with pytest.raises(ValueError, match="a profile needs"):
+        measure(*BAD[name])
+
+
+# Whatever the profile ------------------------------------------------------------------------------------------------
+
+values = st.floats(-100.0, 100.0)
+
+
+@st.composite
+def profiles(draw) -> tuple[list[float], list[float]]:
+    t = draw(st.sampled_from([even_points(count) for count in (2, 3, 4, 7, 26)]))
+    return t, draw(st.lists(values, min_size=len(t), max_size=len(t)))
+
+
+@given(profiles())
+def test_no_barrier_is_negative_and_ainsworth_is_at_least_half_the_ends_difference(profile):
+    t, loss = profile
+    assert entezari(t, loss) >= 0.0
+    assert ainsworth(t, loss) >= abs(loss[0] - loss[-1]) / 2 - 1e-12
+    assert ainsworth(t, loss) >= 0.0
+
+
+@given(profiles())
+def test_the_two_differ_by_half_the_ends_difference_at_most(profile):
+    """max (L - mean) = max (L - chord + chord - mean), and chord - mean lies within half the ends' difference."""
+    t, loss = profile
+    half = abs(loss[0] - loss[-1]) / 2
+    assert abs(entezari(t, loss) - ainsworth(t, loss)) <= half + 1e-12
+
+
+@given(profiles())
+def test_with_equal_ends_the_definitions_agree(profile):
+    t, loss = profile
+    loss = [*loss[:-1], loss[0]]
+    assert entezari(t, loss) == pytest.approx(ainsworth(t, loss), abs=1e-12)
+
+
+@given(profiles(), values, values)
+def test_entezari_ignores_an_affine_function_of_t(profile, constant: float, slope: float):
+    t, loss = profile
+    shifted = [value + constant + slope * x for x, value in zip(t, loss, strict=True)]
+    assert entezari(t, shifted) == pytest.approx(entezari(t, loss), abs=1e-11)
+
+
+@given(profiles(), values)
+def test_ainsworth_ignores_a_constant_alone(profile, constant: float):
+    t, loss = profile
+    assert ainsworth(t, [value + constant for value in loss]) == pytest.approx(ainsworth(t, loss), abs=1e-11)
+
+
+@given(profiles(), st.floats(0.0, 50.0))
+def test_barriers_scale_with_the_loss(profile, factor: float):
+    t, loss = profile
+    scaled = [factor * value for value in loss]
+    assert entezari(t, scaled) == pytest.approx(factor * entezari(t, loss), abs=1e-9)
+    assert ainsworth(t, scaled) == pytest.approx(factor * ainsworth(t, loss), abs=1e-9)
+
+
+@given(profiles())
+def test_walked_the_other_way_the_barrier_is_the_same_and_its_place_mirrored(profile):
+    t, loss = profile
+    back = [1.0 - x for x in reversed(t)]
+    assert entezari(back, loss[::-1]) == pytest.approx(entezari(t, loss), abs=1e-11)
+    assert ainsworth(back, loss[::-1]) == ainsworth(t, loss)
+    excess = [v - ((1 - x) * loss[0] + x * loss[-1]) for x, v in zip(t, loss, strict=True)]
+    first, second = sorted(excess, reverse=True)[:2]
+    assume(first - second > 1e-9 and first > 1e-9)  # one peak only
+    assert peak(back, loss[::-1]) == pytest.approx(1.0 - peak(t, loss), abs=1e-12)
+
+
+@given(profiles())
+def test_at_the_peak_the_profile_stands_that_high_above_its_chord(profile):
+    t, loss = profile
+    at = peak(t, loss)
+    chord = (1 - at) * loss[0] + at * loss[-1]
+    assert loss[t.index(at)] - chord == pytest.approx(entezari(t, loss), abs=1e-11)
+
+
+@given(profiles(), st.data())
+def test_more_points_never_lower_a_barrier(profile, data):
+    t, loss = profile
+    keep = [0, *(i for i in range(1, len(t) - 1) if data.draw(st.booleans())), len(t) - 1]
+    some = [t[i] for i in keep], [loss[i] for i in keep]
+    assert entezari(t, loss) >= entezari(*some)
+    assert ainsworth(t, loss) >= ainsworth(*some)
+
+
+@pytest.mark.parametrize("count", [2, 3, 26, 61, 10_001])
+def test_even_points(count: int):
+    t = even_points(count)
+    assert (len(t), t[0], t[-1]) == (count, 0.0, 1.0)
+    assert all(x == pytest.approx(i / (count - 1), abs=0) for i, x in enumerate(t))

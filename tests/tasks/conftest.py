@@ -1,0 +1,118 @@
+"""Tiny random backbones on disk, and trials that start from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+from raymc.specs.trial import TrialSpec
+from raymc.store.store import Store
+from raymc.tasks import backbones
+
+LABELS = ("no", "maybe", "yes")
+POSITIONS = 24
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_WORDS = (*"the a cat dog bird runs sits sleeps is not very good bad great awful".split(), *map(str, range(30)))
+_TINY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quietly_on_one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    backbones.quiet()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Word-level and lower-casing, [CLS] a [SEP] b [SEP], with token types."""
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate((*_SPECIAL, *_WORDS))}, unk_token="[UNK]"))
+    inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _SPECIAL, strict=True))
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_max_length=POSITIONS, model_input_names=inputs, **names
+    )
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> Callable[..., Path]:
+    """backbone("bert", seed=0, **config) is the folder of a tiny random checkpoint, made once.
+
+    Kinds: bert; mlm (BERT as pre-trained: without a pooler); classifier (BERT with a head for LABELS); gpt2; roberta.
+    """
+    made: dict[str, Path] = {}
+
+    def make(kind: str = "bert", seed: int = 0, **config: Any) -> Path:
+        name = json.dumps([kind, seed, config], sort_keys=True)
+        if name not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            torch.manual_seed(seed)
+            _build(kind, config).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            made[name] = folder
+        return made[name]
+
+    return make
+
+
+def _build(kind: str, config: dict[str, Any]) -> Any:
+    if kind == "gpt2":
+        sizes = {"vocab_size": 50, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS}
+        return GPT2Model(GPT2Config(**{**sizes, "pad_token_id": 0, **config}))
+    if kind == "roberta":  # two positions are kept for padding
+        return RobertaModel(RobertaConfig(**{**_TINY, "max_position_embeddings": POSITIONS + 2, **config}))
+    sizes = {**_TINY, "max_position_embeddings": POSITIONS, **config}
+    if kind == "classifier":
+        names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+        model = BertForSequenceClassification(BertConfig(**{**sizes, **names}))
+        torch.nn.init.normal_(model.classifier.weight)
+        torch.nn.init.normal_(model.classifier.bias)
+        return model
+    return {"bert": BertModel, "mlm": BertForMaskedLM}[kind](BertConfig(**sizes))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def trial() -> Callable[..., TrialSpec]:
+    """trial(folder, tuning={...}, seeds={...}, ...): a trial from a backbone; sections are given as in YAML."""
+
+    def make(folder: Path, **sections: Any) -> TrialSpec:
+        model = {"backbone": str(folder), **sections.pop("model", {})}
+        task = {"dataset": {"builtin": "grammar"}, "max_length": 16, **sections.pop("task", {})}
+        return TrialSpec.model_validate({"model": model, "task": task, **sections})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ids() -> dict[str, torch.Tensor]:
+    """Three rows of unlike length, padded."""
+    rows = [[2, 5, 6, 7, 8, 9, 3], [2, 11, 12, 3], [2, 30, 31, 32, 33, 3]]
+    width = max(map(len, rows))
+    return {
+        "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+    }
+
+
