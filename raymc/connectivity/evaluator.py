@@ -19,6 +19,7 @@ from raymc.specs.results import METRICS, Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
+from raymc.tasks.backbones import tokenizer_digest
 from raymc.tasks.points import PointModel, architecture_of
 from raymc.tasks.scoring import Scorer
 from raymc.tasks.tokens import Tokens
@@ -167,4 +168,5 @@ class Evaluator:
         if key not in self._endpoints:
             self._store.verify(layout.MINIMA, key, deep=True)
         body = self._store.read_json(layout.MINIMA, key, layout.PROVENANCE)
-        return TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), body["tokenizer"]
+        tokenizer = tokenizer_digest(self._store.folder(layout.MINIMA, key))
+        return TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), tokenizer

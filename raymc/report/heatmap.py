@@ -175,7 +175,7 @@ def _separators(axes: Axes, sizes: Sequence[tuple[str, int]]) -> None:
     room = 70 / total  # characters a column, about
     for (name, size), (start, end) in zip(sizes, pairwise(ends), strict=True):
         text = name if len(name) <= room * size else name[: max(int(room * size) - 1, 0)] + "…"
-        if len(text) > 1:
+        if text != "…":
             axes.text((start + end - 1) / 2, -0.5, text, ha="center", va="bottom", fontsize=9, clip_on=False)
 
 

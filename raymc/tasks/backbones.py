@@ -176,7 +176,7 @@ def _initialize(model: Any, names: set[str], trial: TrialSpec) -> None:
 
 
 def _head_order(config: Any, labels: tuple[str, ...], place: str) -> list[int] | None:
-    known = {str(name): i for name, i in (config.label2id or {}).items()}
+    known = {str(name): i for i, name in sorted(config.id2label.items())}
     missing = [label for label in labels if label not in known]
     if missing:
         raise RaymcError(f"model.head: label {missing[0]!r} is not among the labels of {place} ({', '.join(known)})")

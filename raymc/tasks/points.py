@@ -85,10 +85,10 @@ class PointModel:
             return vector
         model = _open(folder, trial, labels, self.space, self._store)
         self._compare(folder, architecture(model.config))
-        if self.space == "factors":
-            self._check_base(folder, model)
         tensors = _interpolated(model, self.space)
         self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        if self.space == "factors":
+            self._check_base(folder, model)
         for name, view in views.items():
             view.copy_(tensors[name].detach())
         return vector
@@ -98,16 +98,19 @@ class PointModel:
         path = folder / "model.safetensors"
         if not path.is_file():
             return False
-        with safe_open(path, framework="pt") as file:
-            if set(file.keys()) != set(views):
-                return False
-            self._compare(folder, architecture_of(folder))
-            self._check(folder, {name: tuple(file.get_slice(name).get_shape()) for name in views})
-            for name, view in views.items():
-                tensor = file.get_tensor(name)
-                if tensor.dtype != torch.float32:
-                    raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
-                view.copy_(tensor)
+        try:
+            with safe_open(path, framework="pt") as file:
+                if set(file.keys()) != set(views):
+                    return False
+                self._compare(folder, architecture_of(folder))
+                self._check(folder, {name: tuple(file.get_slice(name).get_shape()) for name in views})
+                for name, view in views.items():
+                    tensor = file.get_tensor(name)
+                    if tensor.dtype != torch.float32:
+                        raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
+                    view.copy_(tensor)
+        except UNREADABLE as error:
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
         return True
 
     def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:

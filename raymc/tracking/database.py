@@ -27,6 +27,8 @@ def make_database(path: Path, artifacts: str) -> None:
     """
     if _made(path):
         return
+    if path.parent.exists() and not path.parent.is_dir():
+        raise NotADirectoryError(f"{path.parent} is not a directory")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         _take(lock, path)

@@ -37,12 +37,12 @@ class Checkpoints:
     def save(self, model: Any, optimizer: Any, step: int, curve: list[dict[str, float]], group: Group) -> None:
         """All workers call it; the first writes. Older checkpoints are removed once this one is whole."""
         weights = get_model_state_dict(model, options=_FULL_ON_CPU)
-        state = get_optimizer_state_dict(model, optimizer, options=_FULL_ON_CPU)["state"]
-        if group.rank == 0:
+        state = get_optimizer_state_dict(model, optimizer, options=_FULL_ON_CPU)
+        if group.rank == 0:  # on other workers both are empty
             name = f"{self.key}/step-{step:09d}"
             if not self.store.has(layout.CHECKPOINTS, name):
                 tensors = {f"model:{k}": v for k, v in weights.items()}
-                moments = {k: cast(dict[str, torch.Tensor], v) for k, v in state.items()}
+                moments = cast(dict[str, dict[str, torch.Tensor]], state["state"])
                 tensors |= {f"{part}:{k}": tensor for k, v in moments.items() for part, tensor in v.items()}
                 with self.store.create(layout.CHECKPOINTS, name) as folder:
                     save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "state.safetensors")

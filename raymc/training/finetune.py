@@ -119,7 +119,6 @@ def finetune(
         with store.create(layout.MINIMA, trial.key) as folder:
             model.save_pretrained(folder, state_dict=state)
             tokenizer.save_pretrained(folder)
-            provenance["tokenizer"] = backbones.tokenizer_digest(folder)
             (folder / layout.TRAINING_CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
             seconds["total"] = time.perf_counter() - started
             (folder / layout.PROVENANCE).write_text(json.dumps(provenance, indent=1))

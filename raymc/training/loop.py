@@ -13,6 +13,7 @@ import torch
 from raymc.specs.errors import TrainingFault
 from raymc.tasks.backbones import derived_seed
 from raymc.training.checkpoint import Checkpoints
+from raymc.training.microbatch import by_length
 from raymc.training.parallel import Group
 
 Report = Callable[[dict[str, float]], None]
@@ -76,14 +77,18 @@ def train(
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.rate(step)
         batch, weight = objective.batch(step, group)
-        with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss = objective.loss(wrapped, batch)
-        # Workers' gradients are averaged, so each counts its sum over the global number of terms, times the workers.
-        (loss * (group.size / weight)).backward()
+        # Shards are gathered in every forward pass, so all workers must take as many: there the batch stays whole.
+        parts = [batch] if group.size > 1 and group.strategy == "fsdp" else by_length(batch)
+        for number, part in enumerate(parts, 1):
+            with group.syncing(wrapped, number == len(parts)):
+                with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    loss = objective.loss(wrapped, part)
+                # Workers' gradients are averaged: each counts its sum over the global number of terms, times workers.
+                (loss * (group.size / weight)).backward()
+            summed += loss.detach().double()
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        summed += loss.detach().double()
         terms += weight
         done = step + 1
         if done % recipe.log_every == 0 or done == recipe.steps:

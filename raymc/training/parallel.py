@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +33,12 @@ class Group:
         for block in _blocks(model):
             fully_shard(block)
         return fully_shard(model)
+
+    @contextlib.contextmanager
+    def syncing(self, model: Any, last: bool) -> Iterator[None]:
+        """Workers exchange gradients in the last of a batch's backward passes alone."""
+        with model.no_sync() if self.size > 1 and not last else contextlib.nullcontext():
+            yield
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a scalar tensor over all workers."""

@@ -14,8 +14,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
-from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
@@ -24,8 +33,19 @@ from raymc.tasks import backbones
 LABELS = ("no", "maybe", "yes")
 POSITIONS = 24
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_WORDS = (*"the a cat dog bird runs sits sleeps is not very good bad great awful".split(), *map(str, range(30)))
-_TINY = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+_WORDS = (
+    *["the", "a", "cat", "dog", "bird", "runs", "sits", "sleeps", "is", "not", "very", "good", "bad", "great", "awful"],
+    *map(str, range(30)),
+)
+_STD = {"initializer_range": 0.4}  # wide, so that outputs depend on the rows
+_TINY = {
+    **_STD,
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -74,7 +94,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, tokenizer) -> Callable[..
 
 def _build(kind: str, config: dict[str, Any]) -> Any:
     if kind == "gpt2":
-        sizes = {"vocab_size": 50, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS}
+        sizes = {**_STD, "vocab_size": 50, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS}
         return GPT2Model(GPT2Config(**{**sizes, "pad_token_id": 0, **config}))
     if kind == "roberta":  # two positions are kept for padding
         return RobertaModel(RobertaConfig(**{**_TINY, "max_position_embeddings": POSITIONS + 2, **config}))
@@ -114,5 +134,3 @@ def ids() -> dict[str, torch.Tensor]:
         "input_ids": torch.tensor([row + [0] * (width - len(row)) for row in rows]),
         "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
     }
-
-
