@@ -20,6 +20,7 @@ from raymc.store.store import Store
 from raymc.sweep.check import backbones_of, check, open_store, trials_by_key, whole_minima
 
 _FLOPS_PER_CORE = 5e10  # of fp32 matrix products on one server core; said in the estimate's basis
+_GRAMMAR_TOKENS = 12  # a line of the built-in grammar, on the mean
 _TOKENS_PER_WORD = 1.35  # of a WordPiece vocabulary on English text
 
 
@@ -101,6 +102,11 @@ def _estimate(spec: SweepSpec, store: Store, points: dict[str, Point], there: se
     )
     rows_trained = sum(steps_of(trial, train_rows) * trial.train.batch_size for trial in todo)
     train = 6.0 * size * train_tokens * rows_trained
+    train += sum(
+        6.0 * (_weights(one, None) or 0.0) * _GRAMMAR_TOKENS * one.steps * one.batch_size
+        for key, one in backbones_of(points, set(points)).items()
+        if not store.has(layout.BACKBONES, key)
+    )
     evaluate = 2.0 * size * per_pass * passes
     measured = _measured_rate(store, points, there)
     cores = os.cpu_count() or 1
@@ -111,7 +117,8 @@ def _estimate(spec: SweepSpec, store: Store, points: dict[str, Point], there: se
         basis = f"{count} minima of this sweep trained in this storage, {rate:.0f} tokens/s a worker; {cores} workers"
     else:
         seconds = (train + evaluate) / (_FLOPS_PER_CORE * cores)
-        basis = f"{size:.3g} weights in matrix products, {tokens}, {cores} cores at an assumed 50 GFLOP/s each"
+        basis = f"{size:.3g} weights in matrix products, {tokens}, {cores} cores at an assumed 50 GFLOP/s each, "
+        basis += "start-up (about half a minute) and the overhead of small models not counted"
     return {"train_flops": train, "evaluate_flops": evaluate, "seconds": seconds, "basis": basis}
 
 

@@ -17,7 +17,7 @@ from raymc.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("minima", "profiles", "barriers")
+_ABBREVIATIONS = {"train.learning_rate": "lr", "train.batch_size": "batch"}  # names are columns of tables
 
 
 class Sweep:
@@ -80,8 +80,8 @@ class Sweep:
 
 
 def point_name(values: Mapping[str, Any]) -> str:
-    """A point's values in a few words: `learning_rate=0.0003 order=2`."""
-    short = {name: name.rsplit(".", 1)[-1] for name in values}
+    """A point's values in a few words: `lr=0.0003 order=2`."""
+    short = {name: _ABBREVIATIONS.get(name, name.rsplit(".", 1)[-1]) for name in values}
     double = [name for name in short if list(short.values()).count(short[name]) > 1]
     parts = [f"{name if name in double else short[name]}={_short(value)}" for name, value in values.items()]
     return " ".join(parts) or "base"

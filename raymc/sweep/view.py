@@ -16,6 +16,8 @@ from raymc.store.store import Store
 from raymc.sweep.results import Sweep, point_name
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from raymc.tracking.mlflow import MlflowTracker
     from raymc.tracking.tracker import MinimumView, SweepView, Value
 
@@ -48,7 +50,7 @@ def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics:
         name=point_name(point.values),
         params=flat(point.trial.model_dump(mode="json")),
         axes=point.values,
-        metrics={"train_loss": curve[-1]["loss"], **metrics} if curve else dict(metrics),
+        metrics=dict(metrics),
         curve=curve,
         uri=str(store.folder(layout.MINIMA, key)),
         seconds=body["seconds"]["total"],
@@ -79,8 +81,12 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     rows = {row["key"]: row for _, row in minima.iterrows()}
     for key, point in points.items():
         if key in rows:
-            prefixes = tuple(f"{split}_" for split in spec.connectivity.splits)
-            found = {str(n): float(v) for n, v in rows[key].items() if str(n).startswith(prefixes) and v == v}
+            found = {
+                f"{split}/{str(name).removeprefix(f'{split}_')}": float(value)
+                for split in spec.connectivity.splits
+                for name, value in rows[key].items()
+                if str(name).startswith(f"{split}_") and value == value
+            }
             views.append(minimum_view(spec, sweep.store, key, point, found))
         else:
             views.append(
@@ -106,8 +112,8 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                 title, unit, definition = VALUES[value]
                 name = f"{value}.{curve}.{split}"
                 if len(chosen):
-                    metrics[f"{name}.mean"] = float(chosen[value].mean())
-                    metrics[f"{name}.max"] = float(chosen[value].max())
+                    metrics[f"{split}/{curve}_{value}_mean"] = float(chosen[value].mean())
+                    metrics[f"{split}/{curve}_{value}_max"] = float(chosen[value].max())
                 heading = f"{title}, {curve} path, {split} split"
                 matrices.append(MatrixView(name, sweep.matrix(curve, split, value), heading, unit, definition))
             if len(chosen):
@@ -115,10 +121,18 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                 heading = f"{spec.name}: {title}, {curve} path, {split} split"
                 frame = sweep.matrix(curve, split)
                 labels = [names[key] for key in frame.index]
-                figures[f"matrix.{curve}.{split}.png"] = _later(matrix_figure, frame, labels, heading, unit)
+                axis = _telling_axis(frame, points)
+                groups = {key: str(points[key].values[axis]) for key in frame.index} if axis else None
+                figures[f"matrix.{curve}.{split}.png"] = _later(
+                    matrix_figure, frame, labels, heading, unit, list(groups.values()) if groups else None
+                )
                 some = profiles[(profiles["curve"] == curve) & (profiles["split"] == split)]
                 figures[f"profiles.{curve}.{split}.png"] = _later(
-                    profiles_figure, some, f"{spec.name}: loss along the {curve} paths, {split} split"
+                    profiles_figure,
+                    some,
+                    f"{spec.name}: loss along the {curve} paths, {split} split",
+                    groups=groups,
+                    factor=axis or "group",
                 )
     axes: dict[str, list[Any]] = {name: [] for name in spec.axis_names}
     for point in points.values():
@@ -138,7 +152,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
         matrices=matrices,
         tables={
             "minima.json": minima,
-            "barriers.json": barriers,
+            "barriers.json": barriers.assign(a=barriers["a"].map(names), b=barriers["b"].map(names)),
             "minima.parquet": minima,
             "barriers.parquet": barriers,
             "profiles.parquet": profiles,
@@ -172,8 +186,22 @@ def flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     return result
 
 
-def _later(function: Any, *arguments: Any) -> Any:
-    return lambda: function(*arguments)
+def _telling_axis(frame: pd.DataFrame, points: Mapping[str, Point]) -> str | None:
+    """The axis whose values part the matrix best: highest mean across its values, less that within; None for none."""
+    import pandas as pd
+
+    best: tuple[float, str] | None = None
+    for axis in next(iter(points.values())).values:
+        values = [json.dumps(points[key].values[axis], sort_keys=True) for key in frame.index]
+        same = pd.DataFrame([[x == y for y in values] for x in values], frame.index, frame.columns)
+        within, across = frame.where(same).stack().mean(), frame.where(~same).stack().mean()
+        if within == within and across == across and (best is None or across - within > best[0]):
+            best = (float(across - within), axis)
+    return best[1] if best and best[0] > 0 else None
+
+
+def _later(function: Any, *arguments: Any, **options: Any) -> Any:
+    return lambda: function(*arguments, **options)
 
 
 def _dataset_name(body: Mapping[str, Any]) -> str:

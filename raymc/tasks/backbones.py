@@ -58,7 +58,7 @@ def load_tokenizer(place: str, revision: str | None = None, trust_remote_code: b
     """A tokenizer that pads, with its end-of-text token if it has no other. Raises RaymcError where there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception where its file can't be read
+    except Exception as error:  # tokenizers raises no other where its file can't be read
         raise RaymcError(f"no tokenizer in {place}: {line_of(error)}") from error
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
         raise RaymcError(f"no tokenizer in {place}: its vocabulary is empty")  # transformers makes one from nothing

@@ -57,12 +57,12 @@ def gather(tokens: Tokens, rows: np.ndarray, device: torch.device | str = "cpu")
     shape = (len(rows), int(lengths.max()))
     ids = np.full(shape, tokens.pad_id, dtype=np.int64)
     mask = np.arange(shape[1])[None, :] < lengths[:, None]
-    picked = np.concatenate([np.arange(tokens.offsets[row], tokens.offsets[row + 1]) for row in rows])
-    ids[mask] = tokens.ids[picked]
+    ends = [slice(*tokens.offsets[row : row + 2]) for row in rows]
+    ids[mask] = np.concatenate([tokens.ids[end] for end in ends])
     batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "labels": tokens.labels[rows]}
     if tokens.types is not None:
         types = np.zeros(shape, dtype=np.int64)
-        types[mask] = tokens.types[picked]
+        types[mask] = np.concatenate([tokens.types[end] for end in ends])
         batch["token_type_ids"] = types
     return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
 

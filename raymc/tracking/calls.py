@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from raymc.tracking.database import sqlite_path
 from raymc.tracking.tracker import TrackingError
 
-PROBE_SECONDS = 8
+PROBE_SECONDS = 5  # tried twice: a connection kept from an earlier call may be stale
 # Read by MLflow at each call; a person's own settings stay.
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -38,6 +38,10 @@ _FOREIGN = {
     "databricks",
 }
 _NOISY = ("mlflow", "alembic", "urllib3.connectionpool", "sqlalchemy.pool")
+_TOLD = (
+    *("Connection refused", "Connection reset by peer", "Remote end closed connection", "No route to host"),
+    *("Network is unreachable", "Name or service not known", "Temporary failure in name resolution"),
+)
 _here = threading.local()
 
 
@@ -79,7 +83,7 @@ def reach(uri: str) -> None:
         if os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] != _SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]:
             seconds = int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
         creds = get_default_host_creds(uri)
-        http_request(creds, "/health", "GET", timeout=seconds, max_retries=0, raise_on_status=False)
+        http_request(creds, "/health", "GET", timeout=seconds, max_retries=1, raise_on_status=False)
     elif (path := sqlite_path(uri)) is not None and path.exists():
         with contextlib.closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as database:
             database.execute("PRAGMA schema_version").fetchone()
@@ -107,7 +111,7 @@ def _line(error: BaseException) -> str:
     text = shown(" ".join(str(error).split()))
     if "timed out" in text or "timeout" in text:
         return "no answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT sets how many seconds it may take)"
-    for told in ("Connection refused", "Name or service not known", "Temporary failure in name resolution"):
+    for told in _TOLD:
         if told in text:
             return told.lower()
     if "out-of-date database schema" in text:

@@ -18,7 +18,7 @@ from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
 from raymc.tracking.database import make_database, sqlite_path
 from raymc.tracking.notes import running_note
 from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
-from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, source
+from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, reachable_files, source
 from raymc.tracking.tracker import MinimumView, SweepView, TrackingError
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class MlflowTracker:
         self._open.discard(run_id)
 
     def _put_artifacts(self, run: Run, view: SweepView) -> None:
-        if is_web(self.uri) and str(run.info.artifact_uri).startswith(("file:", "/")):
+        if is_web(self.uri) and not reachable_files(str(run.info.artifact_uri)):
             raise TrackingError(
                 f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} keeps files in {run.info.artifact_uri}, "
                 "a folder of the server's; serve it with --artifacts-destination, or name another tracking.experiment"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from raymc.tracking.records import COMPLETE, CURVE, Record
 
@@ -27,6 +29,12 @@ def beyond_repair(run: Run, record: Record) -> bool:
     params = any(record.params.get(name) != value for name, value in held.params.items())
     metrics = any(name not in record.metric_names and not name.startswith("system/") for name in held.metrics)
     return curve or params or metrics
+
+
+def reachable_files(artifact_uri: str) -> bool:
+    """Whether a run's files can go where a server wants them: not where that is a folder that isn't here."""
+    place = urlsplit(artifact_uri)
+    return place.scheme not in ("", "file") or Path(unquote(place.path)).parents[1].is_dir()
 
 
 def quoted(text: str) -> str:

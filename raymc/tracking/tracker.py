@@ -148,7 +148,10 @@ def _digest(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """A value as JSON has it; a NaN or infinite number as a text."""
     if isinstance(value, pd.DataFrame):
-        rows = pd.util.hash_pandas_object(value).to_numpy().tobytes()
+        try:
+            rows = pd.util.hash_pandas_object(value).to_numpy().tobytes()
+        except TypeError:  # a cell that can't be hashed, such as a list
+            rows = pd.util.hash_pandas_object(value.astype(str)).to_numpy().tobytes()
         return [_plain(list(value.columns)), hashlib.sha256(rows).hexdigest()]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

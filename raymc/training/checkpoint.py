@@ -41,7 +41,7 @@ class Checkpoints:
         if group.rank == 0:  # on other workers both are empty
             name = f"{self.key}/step-{step:09d}"
             if not self.store.has(layout.CHECKPOINTS, name):
-                tensors = {f"model:{k}": v for k, v in weights.items()}
+                tensors = {f"model:{k}": cast(torch.Tensor, v) for k, v in weights.items()}
                 moments = cast(dict[str, dict[str, torch.Tensor]], state["state"])
                 tensors |= {f"{part}:{k}": tensor for k, v in moments.items() for part, tensor in v.items()}
                 with self.store.create(layout.CHECKPOINTS, name) as folder:

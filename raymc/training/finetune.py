@@ -76,6 +76,9 @@ def finetune(
     tokenizer = backbones.load_tokenizer(place, commit, trial.model.trust_remote_code)
     tokens = tokenize(tokenizer, rows, labels, trial.task.max_length)
     model = backbones.load_classifier(trial, labels, store)
+    known, highest = model.get_input_embeddings().num_embeddings, int(tokens.ids.max())
+    if highest >= known:
+        raise RaymcError(f"model.backbone: {place} has {known} embeddings, and its tokenizer makes token {highest}")
     model = tuning.apply(model, trial.tuning, trial.seeds.init)
     settings = trial.train
     recipe = Recipe(

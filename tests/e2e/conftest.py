@@ -49,7 +49,14 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Start `raymc ARGUMENTS` in a process of its own."""
 
@@ -67,7 +74,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     return go
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def raymc(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done]:
     """Run `raymc ARGUMENTS` to its end."""
 

@@ -12,20 +12,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-LONG = ["--set", "train.steps=60", "--set", "connectivity.points=26"]
+LONG = ["--set", "train.steps=60", "--set", "connectivity.points=26", "--set", "tracking.enabled=false"]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> list[bytes]:
-    return []
+def expected(raymc, tiny, tmp_path_factory) -> bytes:
+    """The profiles of a run that nothing disturbs."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    done = raymc("run", tiny, "--storage", storage, "--json", *LONG)
+    assert done.code == 0, done.err
+    return profiles(storage)
 
 
-def reference(raymc, spec, tmp_path: Path, kept: list[bytes]) -> bytes:
-    if not kept:
-        done = raymc("run", spec, "--storage", tmp_path / "reference", "--json", *LONG)
-        assert done.code == 0, done.err
-        kept.append((tmp_path / "reference" / "sweeps" / "tiny" / "profiles.parquet").read_bytes())
-    return kept[0]
+def profiles(storage: Path) -> bytes:
+    return (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes()
+
+
+def records(storage: Path) -> list[Path]:
+    """Profiles that are finished: one a pair and split."""
+    return list((storage / "profiles").glob("*/*.json"))
 
 
 def wait_for(process: subprocess.Popen[str], condition, seconds: float = 120) -> None:
@@ -52,84 +57,66 @@ def minima(storage: Path) -> int:
     return len(list((storage / "minima").glob("*/MANIFEST.json")))
 
 
-def test_the_driver(start, raymc, spec, tmp_path, undisturbed):
-    expected = reference(raymc, spec, tmp_path, undisturbed)
-    storage = tmp_path / "store"
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
-    wait_for(process, lambda: minima(storage) >= 2)
-    there = minima(storage)
+def end(process: subprocess.Popen[str]) -> None:
+    """kill -9, and see that its Ray goes with it."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    psutil.wait_procs(family, timeout=60)
-    there = minima(storage)
-    again = raymc("run", spec, "--storage", storage, "--json", *LONG)
-    assert again.code == 0, again.err
-    assert again.json["minima"]["reused"] == there
-    assert (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes() == expected
-
-    # And once more while pairs are evaluated.
-    profiles = storage / "profiles"
-    subprocess.run(["rm", "-r", str(profiles), str(storage / "sweeps")], check=True)
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
-    wait_for(process, lambda: len(list(profiles.glob("*/*.json"))) >= 4)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    psutil.wait_procs(family, timeout=60)
-    done = {path.name for path in profiles.glob("*/*.json")}
-    stamps = {path: path.stat().st_mtime_ns for path in profiles.glob("*/*.json")}
-    again = raymc("run", spec, "--storage", storage, "--json", *LONG)
-    assert again.code == 0, again.err
-    assert again.json["minima"]["computed"] == 0
-    assert 6 - len(done) <= again.json["pairs"]["computed"] <= 6 - len(done) // 2
-    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes() == expected
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
 
 
-def test_a_trial(start, raymc, spec, tmp_path, undisturbed):
-    expected = reference(raymc, spec, tmp_path, undisturbed)
+def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_path, expected):
     storage = tmp_path / "store"
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
-    running = (storage / "checkpoints").glob
-    wait_for(process, lambda: (storage / "backbones").is_dir() and any(running("*/step-*/MANIFEST.json")))
-    wait_for(process, lambda: len(list((storage / "backbones").glob("*/MANIFEST.json"))) == 2)
-    wait_for(process, lambda: any(running("*/step-*/MANIFEST.json")))
-    victims = children(process, r"^ray::(?!IDLE|_TuneController).*(Impl|train|tune)")
-    assert victims, "no trial's process was found"
-    os.kill(victims[0].pid, signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "run again, from its last checkpoint" in err
-    assert '"failed": 0' in out
-    assert (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes() == expected
+    arguments = ("run", spec, "--storage", storage, "--json", *LONG)
 
-
-def test_a_pool_actor(start, raymc, spec, tmp_path, undisturbed):
-    expected = reference(raymc, spec, tmp_path, undisturbed)
-    storage = tmp_path / "store"
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
-    wait_for(process, lambda: len(list((storage / "profiles").glob("*/*.json"))) >= 2)
-    victims = children(process, r"^ray::EvaluatorActor")
-    assert victims, "no evaluator's process was found"
-    os.kill(victims[0].pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "is tried again: its worker died" in err
-    assert (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes() == expected
-
-
-def test_interrupt_stops_cleanly_and_keeps_what_is_finished(start, raymc, spec, tmp_path, undisturbed):
-    expected = reference(raymc, spec, tmp_path, undisturbed)
-    storage = tmp_path / "store"
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
+    process = start(*arguments)
     wait_for(process, lambda: minima(storage) >= 1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    there = minima(storage)
-    again = raymc("run", spec, "--storage", storage, "--json", *LONG)
+    kept = {path: path.stat().st_mtime_ns for path in (storage / "minima").glob("*/MANIFEST.json")}
+    assert kept
+
+    process = start(*arguments)
+    wait_for(process, lambda: minima(storage) > len(kept))
+    end(process)
+
+    process = start(*arguments)
+    wait_for(process, lambda: len(records(storage)) >= 4)
+    end(process)
+    assert minima(storage) == 4
+    evaluated = {path: path.stat().st_mtime_ns for path in records(storage)}
+    names = [path.name for path in evaluated]
+    whole = {name for name in names if names.count(name) == 2}  # on both splits
+
+    again = raymc(*arguments)
     assert again.code == 0, again.err
-    assert again.json["minima"]["reused"] == there
-    assert (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes() == expected
+    assert again.json["minima"] == {"total": 4, "computed": 0, "reused": 4, "failed": 0}
+    assert again.json["pairs"] == {"total": 6, "computed": 6 - len(whole), "reused": len(whole), "failed": 0}
+    assert {path: path.stat().st_mtime_ns for path in evaluated} == evaluated
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert profiles(storage) == expected
+
+
+def test_a_trial_and_a_pool_actor(start, spec, tmp_path, expected):
+    storage = tmp_path / "store"
+    process = start("run", spec, "--storage", storage, "--json", *LONG)
+    wait_for(process, lambda: len(list((storage / "backbones").glob("*/MANIFEST.json"))) == 2)
+    wait_for(process, lambda: any((storage / "checkpoints").glob("*/step-*/MANIFEST.json")))
+    victims = children(process, r"^ray::.*(ImplicitFunc|tune_trial)")
+    assert victims, "no trial's process was found"
+    os.kill(victims[0].pid, signal.SIGKILL)
+
+    wait_for(process, lambda: len(records(storage)) >= 2)
+    victims = children(process, r"^ray::EvaluatorActor")
+    assert victims, "no evaluator's process was found"
+    os.kill(victims[0].pid, signal.SIGKILL)
+
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "run again, from its last checkpoint" in err
+    assert "is tried again: its worker died" in err
+    assert '"failed": 0' in out
+    assert profiles(storage) == expected

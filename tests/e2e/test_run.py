@@ -139,5 +139,5 @@ def test_a_trial_that_cannot_work_is_reported_and_the_rest_is_kept(raymc, spec, 
     assert done.code == 3, done.err
     assert done.json["minima"] == {"total": 4, "computed": 2, "reused": 0, "failed": 2}
     assert done.json["pairs"] == {"total": 6, "computed": 1, "reused": 0, "failed": 5}
-    assert "learning_rate=1e+30" in done.err
+    assert "lr=1e+30" in done.err
     assert "not finite" in done.err

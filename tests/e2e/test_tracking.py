@@ -46,11 +46,10 @@ def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, 
     }
     assert any(path.endswith(".png") and "matrix" in path for path in flat), flat
     assert any(path.endswith("spec.json") for path in flat), flat
-    curve = client.get_metric_history(children[0].info.run_id, "train_loss") or client.get_metric_history(
-        children[0].info.run_id, "loss"
-    )
+    curve = client.get_metric_history(children[0].info.run_id, "train/loss")
     assert len(curve) >= 6
     assert children[0].data.params["train.learning_rate"] == "0.001"
+    assert 0.0 <= children[0].data.metrics["validation/accuracy"] <= 1.0
 
     grown = raymc("run", spec, "--storage", storage, "--set", "axes={seeds.order: [1, 2, 3]}", "--json")
     assert grown.code == 0, grown.err

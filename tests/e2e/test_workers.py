@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+COMMON = [
+    *("--set", "axes={seeds.order: [1]}", "--set", "train.dropout=0.0"),
+    *("--set", "tracking.enabled=false", "--json"),
+]
+
+
+def loss(storage: Path) -> float:
+    return pd.read_parquet(storage / "sweeps" / "tiny" / "minima.parquet")["validation_loss"][0]
+
+
+@pytest.fixture(scope="module")
+def alone(raymc, tiny, tmp_path_factory) -> float:
+    storage = tmp_path_factory.mktemp("alone")
+    done = raymc("run", tiny, "--storage", storage, *COMMON)
+    assert done.code == 0, done.err
+    return loss(storage)
+
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_workers_and_one_give_the_same_minimum(raymc, spec, tmp_path, strategy):
-    common = ["--set", "axes={seeds.order: [1]}", "--set", "train.dropout=0.0", "--json"]
-    one = raymc("run", spec, "--storage", tmp_path / "one", *common)
-    two = raymc(
-        *("run", spec, "--storage", tmp_path / "two", *common),
+def test_two_workers_and_one_give_the_same_minimum(raymc, tiny, tmp_path, strategy, alone):
+    done = raymc(
+        *("run", tiny, "--storage", tmp_path, *COMMON),
         *("--set", "resources.trial.workers=2", "--set", f"resources.trial.strategy={strategy}"),
     )
-    assert (one.code, two.code) == (0, 0), one.err + two.err
-    losses = [
-        pd.read_parquet(tmp_path / name / "sweeps" / "tiny" / "minima.parquet")["validation_loss"][0]
-        for name in ("one", "two")
-    ]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert done.code == 0, done.err
+    assert loss(tmp_path) == pytest.approx(alone, abs=1e-5)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from raymc.tasks import grammar
-from raymc.tasks import mlm
+from raymc.tasks import grammar, mlm
 
 TEXTS = grammar.corpus(400)
 

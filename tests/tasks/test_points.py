@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def test_the_models_weights_are_views_of_the_buffer_on_lines_of_64_bytes(minimum
         assert all(at % 64 == 0 for at, _ in places)
         assert places[0][0] == start
         assert places[-1][1] <= end
-        assert all(last <= following for (_, last), (following, _) in zip(places, places[1:], strict=False))
+        assert all(last <= following for (_, last), (following, _) in itertools.pairwise(places))
         model.flat.fill_(0.5)
         model.refresh()
         assert all((t == 0.5).all() for t in tensors.values())
@@ -400,7 +401,10 @@ def test_a_folder_that_cannot_be_read_is_refused(minimum, store, how, name: str)
     """The store's hashes find damage first; this is what a folder from elsewhere meets."""
     space = "weights" if how is FULL else "delta_w"
     first, second = minimum(how, 1), minimum(how, 2)
-    files = {"config": ("config.json", "adapter_config.json"), "weights": ("model.safetensors", "adapter_model.safetensors")}
+    files = {
+        "config": ("config.json", "adapter_config.json"),
+        "weights": ("model.safetensors", "adapter_model.safetensors"),
+    }
     path = second.folder / files[name][how is LORA]
     path.write_bytes(path.read_bytes()[:40])
     assert "can be read" in refused(lambda: opened(second, space, store))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -43,6 +44,12 @@ class Flaky(MemoryTracker):
         return super().sync(view)
 
 
+def wait_until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not done() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def told() -> list[str]:
     return []
@@ -67,6 +74,7 @@ def test_a_first_failure_is_told_once_and_live_calls_are_skipped_until_a_sync(to
     tracker.prepare()
     for key in "abc":
         tracker.minimum("alpha", minimum(key))
+    wait_until(lambda: bool(told))
     with pytest.raises(TrackingError, match="connection refused"):
         tracker.sync(SweepView("alpha", [minimum()]))
     assert told == ["connection refused"]

@@ -47,11 +47,20 @@ def work(job: dict[str, Any], rank: int, size: int) -> None:
             continue
 
 
+def shard(group: Group) -> list[Any]:
+    """What of an 8 x 4 matrix lies on this worker, and as what."""
+    weight: Any = next(iter(group.wrap(torch.nn.Sequential(torch.nn.Linear(4, 8))).parameters()))
+    local = weight.to_local() if hasattr(weight, "to_local") else weight
+    return [list(local.shape), type(weight).__name__]
+
+
 def main(rank: int, size: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
     for job in json.loads((folder / "jobs.json").read_text()):
         work(job, rank, size)
+    shards = {strategy: shard(Group(rank, size, "cpu", strategy)) for strategy in ("ddp", "fsdp")}
+    (folder / f"shards-{rank}.json").write_text(json.dumps(shards))
     dist.barrier()
     dist.destroy_process_group()
 

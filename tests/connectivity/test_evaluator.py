@@ -1,0 +1,358 @@
+"""Profiles against a plain loop that mixes state dicts; what may not change them, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from raymc.connectivity.evaluator import Evaluator
+from raymc.connectivity.pairs import EndpointTask, PairTask
+from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.results import METRICS, Evaluation, Profile
+from raymc.store.store import Store
+from raymc.tasks.rows import read_rows
+
+# peft asks transformers for something that transformers is about to rename
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+LABELS = ("neg", "pos")
+BOTH = ("validation", "test")
+
+
+def endpoints(evaluator: Evaluator, keys: tuple[str, ...], spaces: tuple[str, ...], splits=BOTH) -> dict[str, Any]:
+    """Evaluations by key and split."""
+    return {
+        key: {found.split: found for found in evaluator.endpoint(EndpointTask(key, space, splits))}
+        for key, space in zip(keys, spaces, strict=True)
+    }
+
+
+def join(evaluator: Evaluator, a: str, b: str, space: str, ends=None, splits=BOTH) -> dict[str, Profile]:
+    """Profiles by split, from endpoints scored in their own spaces."""
+    found = ends or endpoints(evaluator, (a, b), (space, space), splits)
+    both = {split: (found[a][split], found[b][split]) for split in splits}
+    return {profile.split: profile for profile in evaluator.pair(PairTask(a, b, space, "linear", splits), both)}
+
+
+def plain(folder: Path) -> Any:
+    """A minimum as transformers loads it, or peft with its factors merged."""
+    if (folder / "config.json").is_file():
+        return AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model: Any = AutoPeftModelForSequenceClassification.from_pretrained(str(folder))
+    return model.merge_and_unload().eval()
+
+
+@pytest.fixture(scope="session")
+def naive(sweep) -> Callable[[Any, Path, str], tuple[float, float]]:
+    """naive(model, folder, split): mean loss and accuracy over the rows, one by one and unpadded."""
+
+    def score(model: Any, folder: Path, split: str) -> tuple[float, float]:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rows = read_rows(sweep().task, split)
+        losses, hits = [], 0
+        for text, label in zip(rows.text, rows.labels, strict=True):
+            gold = LABELS.index(label)
+            with torch.no_grad():
+                out = model(**tokenizer(text, return_tensors="pt"), labels=torch.tensor([gold]))
+            losses.append(out.loss.item())
+            hits += int(out.logits.argmax()) == gold
+        return math.fsum(losses) / len(losses), hits / len(losses)
+
+    return score
+
+
+def mixed(folders: tuple[Path, Path], t: float) -> Any:
+    model, other = map(plain, folders)
+    a, b = model.state_dict(), other.state_dict()
+    model.load_state_dict({name: (1 - t) * a[name] + t * b[name] for name in a})
+    return model
+
+
+# Against a plain loop ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("full", "full"), ("lora", "lora"), ("full", "lora")])
+def test_a_profile_is_that_of_a_plain_loop(master, keys, evaluator, naive, first: str, second: str):
+    store = master[0]
+    a, b = sorted((keys[first][0], keys[second][1]))
+    space = "weights" if (first, second) == ("full", "full") else "delta_w"
+    own = {"full": "weights", "lora": "delta_w"}
+    spaces = tuple(own[next(m for m in own if key in keys[m])] for key in (a, b))
+    found = evaluator(store)
+    profiles = join(found, a, b, space, endpoints(found, (a, b), spaces))
+    folders = (store.folder("minima", a), store.folder("minima", b))
+    assert profiles.keys() == {"validation", "test"}
+    for split, profile in profiles.items():
+        assert profile.t == (0.0, 0.25, 0.5, 0.75, 1.0)
+        for t, loss, accuracy in zip(profile.t, profile.loss, profile.metrics["accuracy"], strict=True):
+            expected = naive(mixed(folders, t), folders[0], split)
+            assert (loss, accuracy) == (pytest.approx(expected[0], abs=2e-6), expected[1])
+        assert len(set(profile.loss)) == 5
+        assert (profile.a, profile.b, profile.space, profile.curve) == (a, b, space, "linear")
+        assert profile.rows == {"validation": 13, "test": 7}[split]
+
+
+def test_distance_and_cosine_are_of_all_weights(master, keys, evaluator):
+    store, (a, b) = master[0], keys["full"][:2]
+    profile = join(evaluator(store), a, b, "weights")["test"]
+    states = [load_file(store.folder("minima", key) / "model.safetensors") for key in (a, b)]
+    x, y = (np.concatenate([s[n].double().numpy().ravel() for n in sorted(states[0])]) for s in states)
+    assert profile.distance_l2 == pytest.approx(np.linalg.norm(x - y), rel=1e-12)
+    assert profile.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-12)
+    assert profile.distance_l2 > 0.1
+
+
+def test_factors_are_another_path_between_the_same_ends(master, keys, evaluator):
+    a, b = keys["lora"][:2]
+    delta, factors = (join(evaluator(master[0]), a, b, space)["validation"] for space in ("delta_w", "factors"))
+    assert factors.space == "factors"
+    for end in (0, -1):
+        assert factors.loss[end] == pytest.approx(delta.loss[end], abs=1e-5)
+    assert max(abs(x - y) for x, y in zip(factors.loss, delta.loss, strict=True)) > 1e-4
+    assert factors.distance_l2 != pytest.approx(delta.distance_l2, rel=1e-3)
+
+
+def test_the_ends_of_a_profile_are_the_endpoints_evaluations(master, keys, evaluator):
+    """Exactly: and scoring the path's own ends again would give the same bits."""
+    found = evaluator(master[0])
+    a, b = keys["full"][:2]
+    ends = endpoints(found, (a, b), ("weights",) * 2)
+    profiles = join(found, a, b, "weights", ends)
+    again = endpoints(found, (a, b), ("weights",) * 2)
+    for split, profile in profiles.items():
+        for place, key in ((0, a), (-1, b)):
+            for scored in (ends[key][split], again[key][split]):
+                assert profile.loss[place] == scored.loss
+                assert {name: values[place] for name, values in profile.metrics.items()} == scored.metrics
+    assert set(ends[a]["test"].metrics) == set(METRICS)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_endpoint_is_a_plain_loop(master, keys, evaluator, naive, method: str):
+    store, key = master[0], keys[method][2]
+    space = "weights" if method == "full" else "delta_w"
+    folder = store.folder("minima", key)
+    for split, found in endpoints(evaluator(store), (key,), (space,))[key].items():
+        loss, accuracy = naive(plain(folder), folder, split)
+        assert found.loss == pytest.approx(loss, abs=1e-6)
+        assert found.metrics["accuracy"] == accuracy
+        assert (found.minimum, found.split, found.weights) == (key, split, store.weights_digest("minima", key))
+
+
+# What changes nothing ------------------------------------------------------------------------------------------------
+
+
+def numbers(profile: Profile) -> list[float]:
+    return [*profile.loss, *profile.metrics["accuracy"], *profile.metrics["f1_macro"], profile.distance_l2]
+
+
+def all_pairs(evaluator: Evaluator, keys: list[str], space: str) -> list[float]:
+    ends = endpoints(evaluator, tuple(keys), (space,) * len(keys), ("validation",))
+    pairs = itertools.combinations(keys, 2)
+    profiles = [join(evaluator, a, b, space, ends, ("validation",))["validation"] for a, b in pairs]
+    return [number for profile in profiles for number in numbers(profile)]
+
+
+def test_a_small_cache_gives_the_same_bits(master, keys, evaluator):
+    store = master[0]
+    for method, space in (("full", "weights"), ("lora", "delta_w"), ("lora", "factors")):
+        small, large = evaluator(store, cache_bytes=1), evaluator(store)
+        assert all_pairs(small, keys[method], space) == all_pairs(large, keys[method], space)
+        assert (len(small._endpoints), len(large._endpoints)) == (2, 3)
+        assert large.loads == 3
+        assert small.loads > 3
+
+
+@pytest.mark.parametrize("budget", [1, 40, 4096])
+def test_token_budgets_change_nothing_but_rounding(master, keys, evaluator, budget: int):
+    expected = all_pairs(evaluator(master[0]), keys["full"][:2], "weights")
+    assert all_pairs(evaluator(master[0], token_budget=budget), keys["full"][:2], "weights") == pytest.approx(
+        expected, abs=1e-6
+    )
+
+
+def test_what_was_evaluated_before_changes_nothing(master, keys, evaluator):
+    """An evaluator that went from full to LoRA to factors and back gives what fresh ones give."""
+    store, used = master[0], evaluator(master[0])
+    plan = [("full", "weights"), ("lora", "delta_w"), ("lora", "factors"), ("full", "weights"), ("lora", "delta_w")]
+    for method, space in plan:
+        a, b = keys[method][1:]
+        fresh = join(evaluator(store), a, b, space)["validation"]
+        assert numbers(join(used, a, b, space)["validation"]) == numbers(fresh)
+
+
+def test_splits_do_not_change_each_other(master, keys, evaluator):
+    a, b = keys["full"][:2]
+    both = join(evaluator(master[0]), a, b, "weights")
+    for split in BOTH:
+        alone = join(evaluator(master[0]), a, b, "weights", splits=(split,))
+        assert alone.keys() == {split}
+        assert numbers(alone[split]) == numbers(both[split])
+
+
+def test_points_that_two_grids_share_are_the_same(master, keys, evaluator):
+    a, b = keys["full"][:2]
+    few, many = (join(evaluator(master[0], points=n), a, b, "weights")["test"] for n in (3, 5))
+    assert few.loss == many.loss[::2]
+    assert few.t == many.t[::2]
+
+
+def test_bfloat16_is_near_float32(master, keys, evaluator):
+    a, b = keys["full"][:2]
+    wide, narrow = (join(evaluator(master[0], precision=p), a, b, "weights")["validation"] for p in ("fp32", "bf16"))
+    assert narrow.loss == pytest.approx(wide.loss, abs=0.05)
+    assert narrow.loss != wide.loss
+    assert narrow.distance_l2 == wide.distance_l2
+
+
+# Damage and change ---------------------------------------------------------------------------------------------------
+
+
+def weights_file(store: Store, key: str) -> Path:
+    (path,) = store.folder("minima", key).glob("*.safetensors")
+    return path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 4
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_corrupt_weights_are_found_before_they_are_used(store, keys, evaluator, method: str):
+    space = "weights" if method == "full" else "delta_w"
+    a, b, c = keys[method]
+    flip(weights_file(store, a))
+    flip(weights_file(store, b))
+    found = evaluator(store)
+    endpoints(found, (c,), (space,))
+    for key in (a, b):
+        for action in (
+            lambda key=key: endpoints(found, (key,), (space,)),
+            lambda key=key: endpoints(evaluator(store), (key,), (space,)),
+            lambda key=key: join(found, *sorted((key, c)), space, {c: {}, key: {}}, splits=()),
+        ):
+            with pytest.raises(CorruptArtefact, match="SHA-256 differs") as caught:
+                action()
+            assert (caught.value.kind, caught.value.key) == ("minima", key)
+
+
+@pytest.mark.parametrize("name", ["config.json", "minimum.json", "tokenizer.json"])
+@pytest.mark.parametrize("how", ["flip", "lose", "empty"])
+def test_any_damaged_file_of_a_minimum_is_a_corrupt_artefact(store, keys, evaluator, name: str, how: str):
+    path = store.folder("minima", keys["full"][0]) / name
+    {"flip": flip, "lose": Path.unlink, "empty": lambda p: p.write_bytes(b"")}[how](path)
+    with pytest.raises(CorruptArtefact):
+        endpoints(evaluator(store), (keys["full"][0],), ("weights",))
+
+
+def retrained(store: Store, key: str) -> None:
+    """As if the minimum had been damaged, set aside, and trained again with another outcome."""
+    old = store.folder("minima", key).rename(store.root / "old")
+    with store.create("minima", key) as folder:
+        for path in old.iterdir():
+            if path.name != "MANIFEST.json":
+                shutil.copy(path, folder)
+        state = load_file(folder / "model.safetensors")
+        save_file({n: 1.5 * t for n, t in state.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_another_digest_is_another_minimum_even_where_the_old_is_cached(store, keys, evaluator):
+    a, b = keys["full"][:2]
+    found = evaluator(store)
+    before = endpoints(found, (a, b), ("weights",) * 2)
+    retrained(store, a)
+    after = endpoints(found, (a, b), ("weights",) * 2)
+    fresh = endpoints(evaluator(store), (a, b), ("weights",) * 2)
+    assert after[a]["test"].weights == fresh[a]["test"].weights != before[a]["test"].weights
+    assert after[a]["test"].loss == fresh[a]["test"].loss != before[a]["test"].loss
+    assert after[b]["test"].loss == before[b]["test"].loss
+    with pytest.raises(RaymcError, match="an endpoint was evaluated with other weights"):
+        join(found, a, b, "weights", before)
+    join(found, a, b, "weights", after)
+
+
+# What can't be evaluated ---------------------------------------------------------------------------------------------
+
+
+def refused(action: Callable[[], Any]) -> str:
+    with pytest.raises(RaymcError) as caught:
+        action()
+    assert not isinstance(caught.value, CorruptArtefact)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_labels_are_refused(master, keys, evaluator):
+    """In another order too: the logits would be of other labels."""
+    key = keys["full"][0]
+    found = evaluator(master[0], labels=("pos", "neg"))
+    message = refused(lambda: endpoints(found, (key,), ("weights",)))
+    assert message == f"{key} has labels neg, pos, the task pos, neg"
+
+
+def test_another_tokenizer_is_refused(store, keys, evaluator, sweep, backbone, add):
+    words = ("the", "a", "dog", "cat", "bird", "is", "was", "very", "good", "great", "bad", "awful")
+    other = add(store, sweep(model={"backbone": str(backbone(words))}).points[0].trial)
+    message = refused(lambda: endpoints(evaluator(store), (other,), ("weights",)))
+    assert message == f"{other} has another tokenizer than the sweep's first minimum"
+    assert "another tokenizer" in refused(lambda: join(evaluator(store), keys["full"][0], other, "weights"))
+
+
+def test_other_shapes_are_refused_pair_by_pair(store, keys, evaluator, sweep, backbone, add):
+    """Each is fine by itself."""
+    wide = add(store, sweep(model={"backbone": str(backbone(intermediate_size=48))}).points[0].trial)
+    heads = add(store, sweep(model={"backbone": str(backbone(num_attention_heads=4))}).points[0].trial)
+    found = evaluator(store)
+    for other, name in ((wide, "intermediate_size"), (heads, "num_attention_heads")):
+        ends = endpoints(found, (keys["full"][0], other), ("weights",) * 2)
+        for a, b in itertools.permutations((keys["full"][0], other)):
+            assert f"architectures differ: {name}" in refused(lambda a=a, b=b, e=ends: join(found, a, b, "weights", e))
+
+
+def test_a_full_minimum_has_no_factors(master, keys, evaluator):
+    a, b = sorted((keys["full"][0], keys["lora"][0]))
+    task = PairTask(a, b, "mixed", "linear", ("test",))
+    assert refused(lambda: evaluator(master[0]).pair(task, {})).endswith("use connectivity.space: delta_w")
+
+
+def test_a_loss_that_is_not_finite_says_where(master, keys, evaluator, monkeypatch):
+    """Half-way between two good minima the weights may be anything."""
+    found = evaluator(master[0])
+    a, b = keys["full"][:2]
+    ends = endpoints(found, (a, b), ("weights",) * 2)
+    plain_point = type(found).__init__.__globals__["Linear"].point
+
+    def point(self, t: float, out: torch.Tensor) -> None:
+        plain_point(self, t, out)
+        if t == 0.5:
+            out.fill_(math.inf)
+
+    monkeypatch.setattr("raymc.landscape.curves.Linear.point", point)
+    message = refused(lambda: join(found, a, b, "weights", ends))
+    assert "t = 0.5" in message
+    assert "not finite" in message
+
+
+def test_results_survive_their_json(master, keys, evaluator):
+    """As the store keeps them: to the last bit."""
+    a, b = keys["full"][:2]
+    found = evaluator(master[0])
+    ends = endpoints(found, (a, b), ("weights",) * 2)
+    profile = join(found, a, b, "weights", ends)["test"]
+    assert Profile.model_validate(json.loads(json.dumps(profile.model_dump(mode="json")))) == profile
+    scored = ends[a]["test"]
+    assert Evaluation.model_validate(json.loads(json.dumps(scored.model_dump(mode="json")))) == scored

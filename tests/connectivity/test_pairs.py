@@ -1,0 +1,250 @@
+"""What a sweep lacks: before, after, when it grows, and when what is there is damaged or outdated."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymc.connectivity.pairs import Connections, EndpointTask, PairTask
+from raymc.specs.errors import CorruptArtefact
+from raymc.specs.results import Evaluation, Profile
+from raymc.specs.trial import TrialSpec
+from raymc.store.store import Store
+
+
+def evaluation(connections: Connections, key: str, split: str, **fields: Any) -> Evaluation:
+    weights = connections.store.weights_digest("minima", key)
+    numbers = {"rows": 3, "tokens": 9, "loss": 0.5, "metrics": {"accuracy": 0.5}, "seconds": 0.1, "device": "cpu"}
+    return Evaluation.model_validate({"minimum": key, "weights": weights, "split": split, **numbers, **fields})
+
+
+def profile(connections: Connections, task: PairTask, split: str, **fields: Any) -> Profile:
+    digest = connections.store.weights_digest
+    body = {
+        "a": task.a,
+        "b": task.b,
+        "curve": task.curve,
+        "space": task.space,
+        "split": split,
+        "a_weights": digest("minima", task.a),
+        "b_weights": digest("minima", task.b),
+        "rows": 3,
+        "tokens": 9,
+        "t": (0.0, 0.5, 1.0),
+        "loss": (1.0, 2.0, 1.0),
+        "metrics": {"accuracy": (1.0, 0.5, 1.0)},
+        "distance_l2": 1.0,
+        "cosine": 0.5,
+        "seconds": 0.1,
+        "device": "cpu",
+    }
+    return Profile.model_validate(body | fields)
+
+
+def complete(connections: Connections, keys: set[str]) -> None:
+    """Put what is missing."""
+    for task in connections.missing_endpoints(keys)[0]:
+        for split in task.splits:
+            connections.put(evaluation(connections, task.key, split))
+    for task in connections.missing_pairs(keys)[0]:
+        for split in task.splits:
+            connections.put(profile(connections, task, split))
+
+
+@pytest.fixture
+def full(keys, trials) -> dict[str, TrialSpec]:
+    return {key: trials[key] for key in keys["full"]}
+
+
+# Missing, and then not -----------------------------------------------------------------------------------------------
+
+
+def test_at_first_all_is_missing(store, full, connections):
+    found = connections(store, full, splits=["validation", "test"])
+    keys = sorted(full)
+    endpoints, corrupt = found.missing_endpoints(set(full))
+    assert endpoints == [EndpointTask(key, "weights", ("validation", "test")) for key in keys]
+    assert corrupt == []
+    pairs, corrupt = found.missing_pairs(set(full))
+    expected = [(keys[0], keys[1]), (keys[0], keys[2]), (keys[1], keys[2])]
+    assert pairs == [PairTask(a, b, "weights", "linear", ("validation", "test")) for a, b in expected]
+    assert corrupt == []
+    assert all(task.a < task.b for task in pairs)
+    assert (found.done_endpoints(set(full)), found.done_pairs(set(full))) == (0, 0)
+
+
+def test_what_was_put_is_there_and_no_longer_missing(store, full, connections):
+    found = connections(store, full)
+    complete(found, set(full))
+    again = connections(store, full)
+    assert again.missing_endpoints(set(full)) == ([], [])
+    assert again.missing_pairs(set(full)) == ([], [])
+    assert (again.done_endpoints(set(full)), again.done_pairs(set(full))) == (3, 3)
+    key, (a, b) = min(full), sorted(full)[:2]
+    assert again.evaluation(key, "validation") == evaluation(found, key, "validation")
+    task = PairTask(a, b, "weights", "linear", ("validation",))
+    assert again.profile(a, b, "linear", "validation") == profile(found, task, "validation")
+
+
+def test_one_split_of_two_is_half_the_work(store, full, connections):
+    complete(connections(store, full, splits=["validation"]), set(full))
+    both = connections(store, full, splits=["validation", "test"])
+    endpoints, pairs = both.missing_endpoints(set(full))[0], both.missing_pairs(set(full))[0]
+    assert {task.splits for task in endpoints} == {task.splits for task in pairs} == {("test",)}
+    assert (len(endpoints), len(pairs)) == (3, 3)
+    assert (both.done_endpoints(set(full)), both.done_pairs(set(full))) == (3, 0)
+
+
+def test_growth_adds_the_new_pairs_alone(store, full, connections):
+    old = set(sorted(full)[:2])
+    complete(connections(store, {key: full[key] for key in old}), old)
+    (new,) = set(full) - old
+    grown = connections(store, full)
+    assert [task.key for task in grown.missing_endpoints(set(full))[0]] == [new]
+    pairs = [(task.a, task.b) for task in grown.missing_pairs(set(full))[0]]
+    assert pairs == sorted(tuple(sorted((key, new))) for key in old)
+    assert (grown.done_endpoints(set(full)), grown.done_pairs(set(full))) == (2, 1)
+
+
+def test_a_minimum_that_is_not_there_yet_asks_for_nothing(store, full, connections):
+    found = connections(store, full)
+    there = set(sorted(full)[1:])
+    assert {task.key for task in found.missing_endpoints(there)[0]} == there
+    ((a, b),) = [(task.a, task.b) for task in found.missing_pairs(there)[0]]
+    assert {a, b} == there
+    assert list(found.pairs()) == list(itertools.combinations(sorted(full), 2))
+    assert list(found.pairs(there)) == [(a, b)]
+
+
+# What decides a record's place ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "evaluations", "profiles"),
+    [
+        ({"points": 7}, 0, 3),
+        ({"precision": "bf16"}, 3, 3),
+        ({"splits": ["test"]}, 3, 3),
+        ({"space": "delta_w"}, 0, 0),  # full minima have one space
+        ({}, 0, 0),
+    ],
+)
+def test_a_changed_way_of_scoring_is_another_record(store, full, connections, change, evaluations: int, profiles: int):
+    complete(connections(store, full), set(full))
+    changed = connections(store, full, **change)
+    assert len(changed.missing_endpoints(set(full))[0]) == evaluations
+    assert len(changed.missing_pairs(set(full))[0]) == profiles
+    complete(changed, set(full))
+    assert connections(store, full).missing_pairs(set(full)) == ([], [])
+
+
+def test_spaces_of_pairs(store, keys, trials, connections):
+    full, lora = keys["full"][0], keys["lora"]
+    auto, factors = connections(store, trials), connections(store, trials, space="factors")
+    assert auto.space(full) == factors.space(full) == "weights"
+    assert auto.space(full, keys["full"][1]) == factors.space(full, keys["full"][1]) == "weights"
+    assert (auto.space(lora[0]), factors.space(lora[0])) == ("delta_w", "factors")
+    assert (auto.space(*lora[:2]), factors.space(*lora[:2])) == ("delta_w", "factors")
+    assert auto.space(full, lora[0]) == auto.space(lora[0], full) == "delta_w"
+    assert factors.space(full, lora[0]) == factors.space(lora[0], full) == "mixed"
+
+
+def test_factors_and_delta_w_keep_apart(store, keys, trials, connections):
+    lora = {key: trials[key] for key in keys["lora"]}
+    complete(connections(store, lora, space="delta_w"), set(lora))
+    factors = connections(store, lora, space="factors")
+    assert (len(factors.missing_endpoints(set(lora))[0]), len(factors.missing_pairs(set(lora))[0])) == (3, 3)
+    assert connections(store, lora).missing_pairs(set(lora)) == ([], [])
+
+
+def test_a_real_run_of_all_kinds_of_pairs(store, keys, trials, connections, evaluator):
+    """Full, LoRA and mixed pairs through the evaluator, by the tasks that were asked for."""
+    some = {key: trials[key] for key in (*keys["full"][:2], *keys["lora"][:2])}
+    found, worker = connections(store, some), evaluator(store)
+    for task in found.missing_endpoints(set(some))[0]:
+        for result in worker.endpoint(task):
+            found.put(result)
+    for task in found.missing_pairs(set(some))[0]:
+        ends = {split: (found.evaluation(task.a, split), found.evaluation(task.b, split)) for split in task.splits}
+        for result in worker.pair(task, ends):
+            found.put(result)
+    assert found.missing_endpoints(set(some)) == ([], [])
+    assert found.missing_pairs(set(some)) == ([], [])
+    spaces = {}
+    for a, b in found.pairs():
+        there = found.profile(a, b, "linear", "validation")
+        assert there is not None
+        assert there.loss[0] == found.evaluation(a, "validation").loss
+        assert there.loss[-1] == found.evaluation(b, "validation").loss
+        spaces[a, b] = there.space
+    assert sorted(spaces.values()) == ["delta_w"] * 5 + ["weights"]
+    assert (found.done_endpoints(set(some)), found.done_pairs(set(some))) == (4, 6)
+
+
+# Damage and change ---------------------------------------------------------------------------------------------------
+
+
+def record(connections: Connections, kind: str, *keys: str) -> Path:
+    group = (
+        connections.evaluation_key("validation", connections.space(*keys))
+        if kind == "evaluations"
+        else connections.profile_key("validation", connections.space(*keys), "linear")
+    )
+    path = connections.store.root / kind / group / f"{'-'.join(keys)}.json"
+    assert path.is_file()
+    return path
+
+
+@pytest.mark.parametrize("how", ["edited", "cut", "empty"])
+def test_a_damaged_record_is_set_aside_and_missing_again(store, full, connections, how: str):
+    found = connections(store, full)
+    complete(found, set(full))
+    a, b, c = sorted(full)
+    for path in (record(found, "evaluations", b), record(found, "profiles", a, c)):
+        text = path.read_text()
+        path.write_text({"edited": text.replace("0.5", "0.4"), "cut": text[:-20], "empty": ""}[how])
+    with pytest.raises(CorruptArtefact):
+        found.evaluation(b, "validation")
+    endpoints, corrupt = found.missing_endpoints(set(full))
+    assert [task.key for task in endpoints] == [b]
+    assert [error.kind for error in corrupt] == ["evaluations"]
+    pairs, corrupt = found.missing_pairs(set(full))
+    assert [(task.a, task.b) for task in pairs] == [(a, c)]
+    assert [error.kind for error in corrupt] == ["profiles"]
+    assert len(list((store.root / "set-aside").iterdir())) == 2
+    assert found.missing_pairs(set(full))[1] == []
+    complete(found, set(full))
+    assert connections(store, full).missing_pairs(set(full)) == ([], [])
+
+
+def test_records_of_other_weights_count_for_nothing(store: Store, full, connections):
+    """A minimum that was trained again after damage takes its row of the matrix with it."""
+    found = connections(store, full)
+    complete(found, set(full))
+    a, b, c = sorted(full)
+    old = store.folder("minima", b).rename(store.root / "old")
+    with store.create("minima", b) as folder:
+        for path in old.iterdir():
+            if path.name != "MANIFEST.json":
+                (folder / path.name).write_bytes(path.read_bytes() + (b" " if path.suffix == ".safetensors" else b""))
+    assert found.evaluation(b, "validation") is None
+    assert found.evaluation(a, "validation") is not None
+    assert [task.key for task in found.missing_endpoints(set(full))[0]] == [b]
+    assert [(task.a, task.b) for task in found.missing_pairs(set(full))[0]] == [(a, b), (b, c)]
+    complete(found, set(full))
+    assert found.missing_pairs(set(full)) == ([], [])
+
+
+def test_a_minimum_whose_manifest_is_damaged_is_not_a_records_fault(store, full, connections):
+    found = connections(store, full)
+    complete(found, set(full))
+    (store.folder("minima", min(full)) / "MANIFEST.json").write_text("{}")
+    with pytest.raises(CorruptArtefact) as caught:
+        found.missing_endpoints(set(full))
+    assert caught.value.kind == "minima"
+    with pytest.raises(CorruptArtefact):
+        found.missing_pairs(set(full))
+    assert len(store.records("evaluations", found.evaluation_key("validation", "weights"))) == 3

@@ -1,0 +1,278 @@
+"""A run that is stopped anywhere and begun again ends as an undisturbed one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from raymc.specs.errors import CorruptArtefact
+from raymc.specs.trial import TrialSpec
+from raymc.store import layout
+from raymc.store.store import Store
+from raymc.training.checkpoint import Checkpoints
+from raymc.training.finetune import Classification, finetune
+from raymc.training.parallel import Group
+
+STEPS = 5
+METHODS = {"full": {"method": "full"}, "lora": {"method": "lora", "rank": 2, "dropout": 0.2}}
+
+
+class Stopped(Exception):
+    pass
+
+
+Outcome = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
+
+
+def run(spec: TrialSpec, store: Store, stop: int | None = None, every: int = 1, log_every: int = 1) -> list[int]:
+    """Train, or be stopped in the report of step `stop`; the steps that were reported."""
+    seen: list[int] = []
+
+    def report(point: dict[str, float]) -> None:
+        seen.append(int(point["step"]))
+        if point["step"] == stop:
+            raise Stopped
+
+    options: dict[str, Any] = {"checkpoint_every": every, "log_every": log_every, "report": report}
+    if stop is None:
+        finetune(spec, store, Group(), **options)
+    else:
+        with pytest.raises(Stopped):
+            finetune(spec, store, Group(), **options)
+    return seen
+
+
+def outcome(spec: TrialSpec, store: Store) -> Outcome:
+    folder = store.folder(layout.MINIMA, spec.key)
+    (weights,) = folder.glob("*.safetensors")
+    return load_file(weights), [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    assert found[1] == expected[1]
+    assert found[0].keys() == expected[0].keys()
+    assert all(torch.equal(tensor, expected[0][name]) for name, tensor in found[0].items())
+
+
+def checkpoints(spec: TrialSpec, store: Store) -> list[int]:
+    home = store.folder(layout.CHECKPOINTS, spec.key)
+    return sorted(int(path.name.removeprefix("step-")) for path in home.glob("step-*"))
+
+
+def place(spec: TrialSpec, store: Store, step: int) -> Path:
+    return store.folder(layout.CHECKPOINTS, f"{spec.key}/step-{step:09d}")
+
+
+@pytest.fixture(scope="module")
+def spec(trial) -> Callable[[str], TrialSpec]:
+    """spec("full") or ("lora"), with dropout on; LoRA from a backbone without a pooler."""
+    return lambda method: trial("mlm" if method == "lora" else "bert", tuning=METHODS[method], train={"dropout": 0.2})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(spec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    results = {}
+    for method in METHODS:
+        store = Store(tmp_path_factory.mktemp(method))
+        run(spec(method), store, every=0)
+        results[method] = outcome(spec(method), store)
+    return results
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop", range(1, STEPS + 1))
+def test_stopped_after_any_step_it_ends_the_same(spec, undisturbed, store, method: str, stop: int):
+    trial = spec(method)
+    assert run(trial, store, stop) == list(range(1, stop + 1))
+    assert not store.has(layout.MINIMA, trial.key)
+    assert checkpoints(trial, store) == ([stop - 1] if stop > 1 else [])
+    assert run(trial, store) == list(range(max(stop, 1), STEPS + 1))  # nothing that was kept is done again
+    assert_same(outcome(trial, store), undisturbed[method])
+    assert checkpoints(trial, store) == []
+    assert not store.folder(layout.CHECKPOINTS, trial.key).exists()
+
+
+def test_stopped_again_and_again(spec, undisturbed, store):
+    trial = spec("full")
+    for stop in (2, 3, 3, 4, 5):
+        run(trial, store, stop)
+    run(trial, store)
+    assert_same(outcome(trial, store), undisturbed["full"])
+
+
+@pytest.mark.parametrize(
+    ("every", "log_every", "stop", "kept"),
+    [
+        (2, 1, 4, [2]),
+        (2, 1, 5, [4]),
+        (1, 2, 4, [2]),  # a checkpoint falls on a point of the curve
+        (3, 2, 5, [4]),
+        (100, 1, 5, []),
+        (0, 1, 4, []),
+    ],
+)
+def test_checkpoints_fall_where_they_are_due(spec, store, tmp_path: Path, every: int, log_every: int, stop, kept):
+    trial = spec("full")
+    whole = Store(tmp_path / "whole")
+    run(trial, whole, every=0, log_every=log_every)
+    run(trial, store, stop, every, log_every)
+    assert checkpoints(trial, store) == kept
+    run(trial, store, None, every, log_every)
+    assert_same(outcome(trial, store), outcome(trial, whole))
+
+
+def test_the_state_matters(spec, undisturbed, store, monkeypatch):
+    """Were the optimizer's moments left out, the run would end elsewhere: the comparison above can fail."""
+    trial = spec("full")
+    run(trial, store, 4)
+    monkeypatch.setattr("raymc.training.checkpoint.set_optimizer_state_dict", lambda *a, **b: None)
+    run(trial, store)
+    found, expected = outcome(trial, store)[0], undisturbed["full"][0]
+    assert not all(torch.equal(found[name], expected[name]) for name in found)
+
+
+# Damage --------------------------------------------------------------------------------------------------------------
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(bytes(content))
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "a flipped bit": lambda folder: _flip(folder / "state.safetensors"),
+    "a lost file": lambda folder: (folder / "curve.json").unlink(),
+    "a cut file": lambda folder: (folder / "state.safetensors").write_bytes(b""),
+    "no manifest": lambda folder: (folder / "MANIFEST.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_set_aside_and_the_older_used(
+    spec, undisturbed, store, tmp_path: Path, method: str, damage: str
+):
+    trial = spec(method)
+    run(trial, store, 3)
+    older = Path(shutil.copytree(place(trial, store, 2), tmp_path / "older"))
+    run(trial, store, 5)
+    shutil.copytree(older, place(trial, store, 2))  # as if killed before it was removed
+    assert checkpoints(trial, store) == [2, 4]
+    DAMAGE[damage](place(trial, store, 4))
+    assert run(trial, store) == [3, 4, 5]
+    assert_same(outcome(trial, store), undisturbed[method])
+    (aside,) = (store.root / layout.SET_ASIDE).iterdir()
+    assert aside.name.startswith(f"checkpoints-{trial.key}-step-000000004-")
+    assert not store.folder(layout.CHECKPOINTS, trial.key).exists()
+
+
+def test_with_no_whole_checkpoint_it_begins_at_the_start(spec, undisturbed, store):
+    trial = spec("full")
+    run(trial, store, 4)
+    DAMAGE["a flipped bit"](place(trial, store, 3))
+    assert run(trial, store) == [1, 2, 3, 4, 5]
+    assert_same(outcome(trial, store), undisturbed["full"])
+    assert len(list((store.root / layout.SET_ASIDE).iterdir())) == 1
+
+
+def test_a_half_written_checkpoint_is_not_seen(spec, undisturbed, store, monkeypatch):
+    """Killed while it was being written: what lies under .tmp is no checkpoint."""
+    trial = spec("full")
+    written = 0
+
+    def save(tensors: Any, path: Path) -> None:
+        nonlocal written
+        written += 1
+        path.write_bytes(b"half")
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raymc.training.checkpoint.save_file", save)
+        with pytest.raises(Stopped):
+            finetune(trial, store, Group(), checkpoint_every=1, log_every=1, report=lambda _: None)
+    assert written == 1
+    assert checkpoints(trial, store) == []
+    assert run(trial, store) == [1, 2, 3, 4, 5]
+    assert_same(outcome(trial, store), undisturbed["full"])
+
+
+# The files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_safetensors_and_json_of_what_trains(spec, store):
+    for method in METHODS:
+        trial = spec(method)
+        run(trial, store, 4)
+        folder = place(trial, store, 3)
+        assert {path.name for path in folder.iterdir()} == {"state.safetensors", "curve.json", "MANIFEST.json"}
+        store.verify(layout.CHECKPOINTS, f"{trial.key}/step-000000003", deep=True)
+        assert [point["step"] for point in json.loads((folder / "curve.json").read_text())] == [1, 2, 3]
+        parts: dict[str, set[str]] = {}
+        for label in load_file(folder / "state.safetensors"):
+            part, _, name = label.partition(":")
+            parts.setdefault(part, set()).add(name)
+        assert set(parts) == {"model", "exp_avg", "exp_avg_sq", "step"}
+        assert parts["exp_avg"] == parts["exp_avg_sq"] == parts["step"] == parts["model"]
+        assert any("layer.1" in name for name in parts["model"])
+        if method == "lora":
+            assert all("lora_" in n or "classifier" in n or "pooler" in n for n in parts["model"])
+            assert len(parts["model"]) == 12
+
+
+def test_another_trials_checkpoints_are_let_alone(spec, trial, store):
+    first, second = spec("full"), trial(seeds={"order": 1})
+    run(first, store, 4)
+    run(second, store, 3)
+    run(second, store)
+    assert checkpoints(first, store) == [3]
+    assert checkpoints(second, store) == []
+
+
+def test_clearing_what_is_not_there(store):
+    Checkpoints(store, "none", 1).clear()
+    assert not store.root.exists()
+
+
+def test_restore_reports_where_it_stands(store):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    kept = Checkpoints(store, "toy", 1)
+    assert kept.restore(model, optimizer, Group()) == (0, [])
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    curve = [{"step": 7.0, "loss": 0.1}]
+    kept.save(model, optimizer, 7, curve, Group())
+    again = torch.nn.Linear(2, 2)
+    other = torch.optim.AdamW(again.parameters())
+    assert kept.restore(again, other, Group()) == (7, curve)
+    assert torch.equal(again.weight, model.weight)
+    for mine, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
+        assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    with pytest.raises(CorruptArtefact):
+        store.verify(layout.CHECKPOINTS, "toy/step-000000008")
+
+
+def test_the_objective_is_asked_for_no_step_twice(spec, store, monkeypatch):
+    """A resumed run neither repeats nor skips a batch."""
+    asked: list[int] = []
+    plain = Classification.batch
+
+    def batch(self, step: int, group: Group):
+        asked.append(step)
+        return plain(self, step, group)
+
+    monkeypatch.setattr(Classification, "batch", batch)
+    trial = spec("full")
+    run(trial, store, 3)
+    assert asked == [0, 1, 2]
+    asked.clear()
+    run(trial, store)
+    assert asked == [2, 3, 4]  # step 3's report never returned, so its checkpoint was never written
