@@ -188,16 +188,19 @@ def flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
 
 def _telling_axis(frame: pd.DataFrame, points: Mapping[str, Point]) -> str | None:
     """The axis whose values part the matrix best: highest mean across its values, less that within; None for none."""
-    import pandas as pd
+    import numpy as np
 
+    heights = frame.to_numpy(dtype=float)
+    known = ~np.isnan(heights)
     best: tuple[float, str] | None = None
     for axis in next(iter(points.values())).values:
-        values = [json.dumps(points[key].values[axis], sort_keys=True) for key in frame.index]
-        same = pd.DataFrame([[x == y for y in values] for x in values], frame.index, frame.columns)
-        within, across = frame.where(same).stack().mean(), frame.where(~same).stack().mean()
-        if within == within and across == across and (best is None or across - within > best[0]):
-            best = (float(across - within), axis)
-    return best[1] if best and best[0] > 0 else None
+        values = np.array([json.dumps(points[str(key)].values[axis], sort_keys=True) for key in frame.index])
+        same = values[:, None] == values[None, :]
+        within, across = heights[same & known], heights[~same & known]
+        if len(within) and len(across):
+            parted = float(across.mean() - within.mean())
+            best = max(best or (0.0, ""), (parted, axis))
+    return best[1] or None if best else None
 
 
 def _later(function: Any, *arguments: Any, **options: Any) -> Any:
