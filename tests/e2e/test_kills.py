@@ -58,8 +58,9 @@ def minima(storage: Path) -> int:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """kill -9, and see that its Ray goes with it."""
-    family = psutil.Process(process.pid).children(recursive=True)
+    """kill -9, and see that what computes goes with it (Ray's own agents may take longer)."""
+    family = children(process, r"raylet/raylet|^ray::.*(ImplicitFunc|EvaluatorActor)")
+    assert family
     process.kill()
     process.communicate()
     _, alive = psutil.wait_procs(family, timeout=60)
