@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import threading
 import time
@@ -11,17 +10,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from raymc.connectivity.pairs import Connections
-from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.errors import CorruptArtefact
 from raymc.specs.progress import Progress, Silent
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated, whole_minima
 from raymc.sweep.results import Sweep, point_name, write_sweep
+from raymc.sweep.tracking import Tracking
 
 if TYPE_CHECKING:
     from raymc.runtime.cluster import Cluster
-    from raymc.specs.results import Evaluation, Profile
+    from raymc.specs.results import Evaluation
 
 _ROUNDS = 3  # of evaluation, where weights turn out damaged when they are read and are trained anew
 
@@ -62,7 +62,7 @@ class _Run:
         locate: Locate,
     ):
         self.started = time.perf_counter()
-        self.spec, self.address, self.tracking = spec, address, tracking
+        self.spec, self.address = spec, address
         self.progress, self.verbose, self.locate = progress, verbose, locate
         check(spec, locate)
         self.points: dict[str, Point] = trials_by_key(spec)
@@ -75,8 +75,7 @@ class _Run:
         self.computed_minima: set[str] = set()
         self.computed_pairs: set[tuple[str, str, str]] = set()
         self.seconds: dict[str, float] = {}
-        self.tracker: Any = None
-        self.uri = ""
+        self.tracking = Tracking(spec, self.store, tracking, progress) if spec.tracking.enabled else None
 
     def go(self) -> Sweep:
         self._look_after_minima()
@@ -90,8 +89,8 @@ class _Run:
             sweep = self._write()
             self._track(sweep)
         finally:
-            if self.tracker is not None:
-                self.tracker.close()
+            if self.tracking is not None:
+                self.tracking.close()
         return sweep
 
     # What there is ----------------------------------------------------------------------------------------------
@@ -177,7 +176,8 @@ class _Run:
     def _compute(self) -> None:
         from raymc.runtime.cluster import connect
 
-        self._open_tracker()
+        if self.tracking is not None:
+            self.tracking.open()
         began = time.perf_counter()
         with connect(self.address, self.verbose) as cluster:
             worker, at_once, actor, actors = self._shapes(cluster)
@@ -238,11 +238,8 @@ class _Run:
             self._mark("minima", began)
 
     def _finished(self, trial: Any) -> None:
-        if self.tracker is not None:
-            from raymc.sweep.view import minimum_view
-
-            point = self.points[trial.key]
-            self.tracker.minimum(self.spec.name, minimum_view(self.spec, self.store, trial.key, point, {}))
+        if self.tracking is not None:
+            self.tracking.minimum(trial.key, self.points[trial.key])
 
     def _evaluate(self, shape: Any, actors: int) -> bool:
         """Evaluate what is missing; whether a minimum turned out damaged and is to be trained again."""
@@ -318,39 +315,11 @@ class _Run:
     # Writing ----------------------------------------------------------------------------------------------------
 
     def _write(self) -> Sweep:
-        from raymc.report.frames import barriers_frame, minima_frame, profiles_frame
-        from raymc.specs.results import METRICS
+        from raymc.sweep.tables import assemble
 
         began = time.perf_counter()
-        spec, connections = self.spec, self.connections
-        there = [key for key in self.points if self.store.has(layout.MINIMA, key)]
-        evaluations = {
-            (key, split): found
-            for key in there
-            for split in spec.connectivity.splits
-            if (found := connections.evaluation(key, split)) is not None
-        }
-        profiles: list[Profile] = []
-        pairs_done = 0
-        for curve in spec.connectivity.curves:
-            for a, b in connections.pairs(set(there)):
-                found = [connections.profile(a, b, curve, split) for split in spec.connectivity.splits]
-                whole = [profile for profile in found if profile is not None]
-                pairs_done += len(whole) == len(found)
-                profiles += whole
-        tables = {
-            "minima": minima_frame(
-                there,
-                {key: str(self.store.folder(layout.MINIMA, key)) for key in there},
-                {key: self.points[key].values for key in there},
-                evaluations,
-                spec.connectivity.splits,
-                METRICS,
-            ),
-            "profiles": profiles_frame(profiles, METRICS),
-            "barriers": barriers_frame(profiles),
-        }
-        pairs = len(self.points) * (len(self.points) - 1) // 2 * len(spec.connectivity.curves)
+        tables, pairs_done = assemble(self.connections, self.points)
+        pairs = len(self.points) * (len(self.points) - 1) // 2 * len(self.spec.connectivity.curves)
         failures = [
             {"kind": "minimum", "key": key, "name": self._name(key), "reason": reason}
             for key, reason in self.failed_minima.items()
@@ -361,55 +330,22 @@ class _Run:
         ]
         self._mark("tables", began)
         result = {
-            "name": spec.name,
+            "name": self.spec.name,
             "storage": self.store.uri,
-            "minima": _counts(len(self.points), len(self.computed_minima), len(there)),
+            "minima": _counts(len(self.points), len(self.computed_minima), len(tables["minima"])),
             "pairs": _counts(pairs, len(self.computed_pairs), pairs_done),
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.seconds.items()},
         }
-        return write_sweep(self.store, spec, tables, result, failures)
-
-    def _open_tracker(self) -> None:
-        if self.spec.tracking.enabled and self.tracker is None:
-            from raymc.sweep.view import make_tracker
-            from raymc.tracking.background import BackgroundTracker
-
-            inner = make_tracker(self.spec, self.store, self.tracking)
-            self.uri = inner.uri
-            self.tracker = BackgroundTracker(inner, self._trouble)
-            self.tracker.prepare()
-
-    def _trouble(self, message: str) -> None:
-        self.progress.say(f"tracking: {message}; results are in the store, and another run completes the view")
+        return write_sweep(self.store, self.spec, tables, result, failures)
 
     def _track(self, sweep: Sweep) -> None:
-        """Bring the tracker's view up to the store, unless a receipt says that it is there."""
-        if not self.spec.tracking.enabled:
-            return
-        from raymc.specs.errors import RaymcError
-        from raymc.sweep.view import receipt_path, state_digest, sweep_view
-
-        where = self.tracking or self.spec.tracking.uri or "storage"
-        digest, receipt = state_digest(sweep, where), receipt_path(self.store, self.spec.name)
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            kept = json.loads(receipt.read_text())
-            if kept["digest"] == digest:
-                sweep.result |= kept["shown"]
-                return
-        began = time.perf_counter()
-        self._open_tracker()
-        try:
-            address = self.tracker.sync(sweep_view(sweep, self.points))
-        except RaymcError as error:
-            self._trouble(str(error))
-            return
-        shown = {"tracking": self.uri, "tracking_run": address}
-        self.store.write_file(receipt, json.dumps({"digest": digest, "shown": shown}).encode())
-        sweep.result |= shown
-        self._mark("tracking", began)
-        sweep.result["stages"]["tracking"] = round(self.seconds["tracking"], 3)
-        sweep.result["seconds"] = time.perf_counter() - self.started
+        if self.tracking is not None:
+            began = time.perf_counter()
+            sweep.result |= self.tracking.sync(sweep, self.points)
+            self._mark("tracking", began)
+            sweep.result["stages"]["tracking"] = round(self.seconds["tracking"], 3)
+            sweep.result["seconds"] = time.perf_counter() - self.started
 
     def _mark(self, stage: str, began: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
@@ -420,6 +356,3 @@ class _Run:
 
 def _counts(total: int, computed: int, there: int) -> dict[str, int]:
     return {"total": total, "computed": computed, "reused": there - computed, "failed": total - there}
-
-
-__all__ = ["Interrupted", "RaymcError", "run"]
