@@ -26,6 +26,7 @@ def spec(make_dataset, tmp_path):
         "model: {backbone: {builtin: grammar-bert}}\n"
         "task:\n"
         "  dataset: {path: data}\n"
+        "  max_length: 32\n"
         "axes:\n"
         "  seeds.order: [1, 2, 3]\n"
     )
@@ -55,14 +56,15 @@ def test_json_of_validate(spec, capsys):
 @pytest.mark.parametrize(
     ("change", "line", "column", "path", "words"),
     [
-        (("order", "ordr"), 6, 3, "axes.seeds.ordr", "did you mean seeds.order?"),
+        (("max_length: 32", "max_length: 33"), 5, 3, "task.max_length", "33 tokens are more than the 32"),
+        (("order", "ordr"), 7, 3, "axes.seeds.ordr", "did you mean seeds.order?"),
         (("path: data", "path: dta"), 4, 13, "task.dataset.path", "no file or folder"),
         (("task:\n", "task:\n  text: body\n"), 4, 3, "task.text", "no column 'body' (it has text, label)"),
         (("task:\n", "task:\n  labels: [pos, other]\n"), 4, 3, "task.labels", "'neg', which is not among pos, other"),
         (("task:\n", "task:\n  train_split: trian\n"), 4, 3, "task.train_split", "it has test, train, validation"),
         (
             ("axes:", "connectivity: {splits: [validation, dev]}\naxes:"),
-            5,
+            6,
             37,
             "connectivity.splits.1",
             "no split 'dev'",
@@ -71,10 +73,10 @@ def test_json_of_validate(spec, capsys):
         (("{builtin: grammar-bert}", "./nothing"), 2, 9, "model.backbone", "no folder"),
         (("{builtin: grammar-bert}", "./data"), 2, 9, "model.backbone", "no checkpoint: it has no config.json"),
         (("{builtin: grammar-bert}", "package:not_there/model"), 2, 9, "model.backbone", "is not installed"),
-        (("[1, 2, 3]", "[]"), 6, 16, "axes.seeds.order", "empty"),
+        (("[1, 2, 3]", "[]"), 7, 16, "axes.seeds.order", "empty"),
         (
             ("axes:", "train: {batch_size: 1}\nresources: {trial: {workers: 2}}\naxes:"),
-            5,
+            6,
             9,
             "train.batch_size",
             "2 workers",
@@ -98,7 +100,7 @@ def test_faults_are_found_at_validate_with_their_place(spec, make_dataset, capsy
         ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}\n', "one label only: 'x'"),
         ('{"text": "a", "label": "x"}\n{"label": "y"}\n', "row 2 has no 'text'"),
         ("", "empty"),
-        ('{"text": "a", "label": "x"\n', "can't be read"),
+        ('{"text": "a", "label": "x"\n', "train.jsonl: "),
     ],
 )
 def test_bad_rows_are_found_at_validate(spec, capsys, rows, words):
