@@ -100,7 +100,7 @@ def test_faults_are_found_at_validate_with_their_place(spec, make_dataset, capsy
         ('{"text": "a", "label": "x"}\n{"text": "b", "label": "x"}\n', "one label only: 'x'"),
         ('{"text": "a", "label": "x"}\n{"label": "y"}\n', "row 2 has no 'text'"),
         ("", "empty"),
-        ('{"text": "a", "label": "x"\n', "train.jsonl: "),
+        ('{"text": "a", "label": "x"\n', "line 1 is no JSON"),
     ],
 )
 def test_bad_rows_are_found_at_validate(spec, capsys, rows, words):
