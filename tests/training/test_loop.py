@@ -295,6 +295,17 @@ def test_dropout_draws_by_seed_and_step_whatever_came_before():
     assert run(dropout_seed=1, steps=3)[2].masks == masks[:3]
 
 
+def test_every_worker_draws_its_own_dropout():
+    """Else the parts of a batch would share their masks."""
+    masks = []
+    for rank in (0, 1, 0):
+        objective = Regression()
+        train(network(), objective, Recipe(steps=3, learning_rate=0.05), Group(rank), None, lambda _: None)
+        masks.append(objective.masks)
+    assert masks[0] == masks[2]
+    assert not any(mask in masks[1] for mask in masks[0])
+
+
 def test_seeds_are_independent(trial, store, monkeypatch):
     """Another dropout seed leaves the order of the rows as it is, and another order the masks, to the last bit."""
     seen: dict[str, tuple[list, list, list]] = {}
