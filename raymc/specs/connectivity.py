@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from raymc.specs.base import Spec
+from raymc.specs.base import Flag, Number, Spec
+from raymc.specs.task import TaskSpec
 
 CurveName = Literal["linear"]
 Space = Literal["auto", "delta_w", "factors"]
+Head = Literal["auto", "path", "own"]
+EndName = Annotated[
+    Annotated[str, Field(min_length=1), Tag("name")] | Annotated[dict[str, Any], Field(min_length=1), Tag("values")],
+    Discriminator(lambda value: "values" if isinstance(value, dict) else "name"),
+]
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class PairSelection(Spec):
+    """Which pairs of minima are joined. A factor is a dotted field of a trial, or a section with all inside it."""
+
+    differ: tuple[str, ...] = Field(
+        default=(), description="pairs whose trials differ in exactly one of these factors and in nothing else"
+    )
+    within: tuple[str, ...] = Field(default=(), description="both ends have the same value of each of these factors")
+    across: tuple[str, ...] = Field(default=(), description="the ends differ in each of these factors")
+    only: tuple[tuple[EndName, EndName], ...] = Field(
+        default=(), description="just these pairs: each end by name, key, or a mapping of factors to values"
+    )
+    same_trajectory: Flag = Field(default=False, description="pairs of snapshots of one run too")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_several(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            name: _names(value) if name in ("differ", "within", "across") else value for name, value in data.items()
+        }
+
+
+Pairs = Annotated[
+    Annotated[Literal["all"], Tag("all")] | Annotated[PairSelection, Tag("PairSelection")],
+    Discriminator(lambda value: "all" if isinstance(value, str) else "PairSelection"),
+]
+
+
+class ScoredTask(TaskSpec):
+    """A task that endpoints and paths are scored on; its splits are row sets of their own, called TASK.SPLIT."""
+
+    splits: tuple[str, ...] | None = Field(default=None, min_length=1, description="left out: connectivity.splits")
+    head: Head = Field(
+        default="auto",
+        description="of classifiers. path: the interpolated head (both ends have this task's labels); own: the head of "
+        "the end that was tuned on this task's labels, fixed along the path; auto: path where both ends have it",
+    )
+
+
+class Floor(Spec):
+    """The quality that an endpoint needs to count in conclusions."""
+
+    metric: str = Field(default="accuracy", description="loss (at most `value`), or a metric (at least `value`)")
+    value: Number
+    split: str | None = Field(default=None, description="row set; left out: the first")
 
 
 class ConnectivitySpec(Spec):
@@ -18,10 +76,15 @@ class ConnectivitySpec(Spec):
         default=26, description="evenly spaced values of t in [0, 1], both ends counted (the paper: 24 plus the ends)"
     )
     splits: tuple[str, ...] = Field(default=("validation",), min_length=1)
+    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], ScoredTask] = Field(
+        default={}, description="tasks to score on, by name; left out: the sweep's own task"
+    )
+    pairs: Pairs = Field(default="all", description="all, or a selection")
+    floor: Floor | None = Field(default=None, description="weaker endpoints are shown, but count in no conclusion")
     space: Space = Field(
         default="auto",
-        description="of LoRA minima: delta_w (merged weights; free of the gauge of A and B) or factors (A and B "
-        "themselves); auto: delta_w. Full minima have one space only",
+        description="of parameter-efficient minima: delta_w (merged weights; free of the gauge of LoRA's A and B) or "
+        "factors (what the method trains); auto: delta_w for LoRA, factors for the rest. Full minima have one space",
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the forward pass; interpolation, logits' loss and sums stay fp32 or wider"

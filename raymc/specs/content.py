@@ -12,13 +12,14 @@ from typing import Any
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import BACKBONE_VERSION, file_digest, key_of
-from raymc.specs.model import GrammarBackbone, ModelSpec
+from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
 from raymc.specs.task import GRAMMAR_POSITIONS, GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
+from raymc.specs.text import HubText, TextBackbone, TextFiles
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 _SPLIT_STEMS = {"dev": "validation", "valid": "validation"}
 _MODEL_FILES = re.compile(
-    r"config\.json|tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json|.*\.model|.*\.safetensors"
+    r"config\.json|adapter_config\.json|tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json|.*\.model|.*\.safetensors"
     r"|.*\.safetensors\.index\.json"
 )
 
@@ -28,10 +29,78 @@ def is_folder(path: str | Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def backbone_key(backbone: GrammarBackbone) -> str:
-    """Key of a backbone that raymc pre-trains itself."""
+def backbone_key(backbone: Pretrained) -> str:
+    """Key of a backbone that raymc pre-trains itself. Raises RaymcError where its text can't be found."""
     content = backbone.model_dump(mode="json", exclude_defaults=True)
-    return key_of({"kind": "backbone", "version": BACKBONE_VERSION, "grammar": GRAMMAR_VERSION, **content})
+    if isinstance(backbone, GrammarBackbone):
+        return key_of({"kind": "backbone", "version": BACKBONE_VERSION, "grammar": GRAMMAR_VERSION, **content})
+    content["text"] = text_content(backbone)
+    for name in ("tokenizer", "start"):
+        given = getattr(backbone, name)
+        if isinstance(given, str):
+            content[name] = backbone_content(ModelSpec(backbone=given), weights=name == "start")
+    if backbone.snapshot == backbone.steps:  # a snapshot at the end is the end
+        content.pop("snapshot")
+    return key_of({"kind": "backbone", "version": BACKBONE_VERSION, **content})
+
+
+def backbone_trajectory(backbone: Pretrained) -> str:
+    """Key of the pre-training run that passes through a backbone: the same for all snapshots of it."""
+    if isinstance(backbone, TextBackbone) and backbone.snapshot is not None:
+        return backbone_key(backbone.model_copy(update={"snapshot": None}))
+    return backbone_key(backbone)
+
+
+def text_files(text: TextFiles) -> dict[str, Path]:
+    """Split name to file. Raises RaymcError where the folder, its train split or a named file is missing."""
+    root = Path(text.path)
+    if text.splits:
+        files = {split: root / file for split, file in text.splits.items()}
+    elif is_folder(root):
+        stems = {path: path.stem for path in sorted(root.glob("*.txt"))}
+        files = {_SPLIT_STEMS.get(stem, stem): path for path, stem in stems.items()}
+    else:
+        files = {"train": root}
+    if "train" not in files:
+        raise RaymcError(f"{root} holds no train.txt")
+    for path in files.values():
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
+            raise RaymcError(f"no file or folder {path}")
+    return files
+
+
+def text_content(backbone: TextBackbone) -> Any:
+    """What stands for a pre-training text in a key."""
+    if isinstance(backbone.text, HubText):
+        text = backbone.text
+        commit = hub_commit(text.hub, text.revision, "dataset")
+        return {"hub": text.hub, "subset": text.subset, "commit": commit, "column": text.column}
+    return {split: file_digest(path) for split, path in text_files(backbone.text).items()}
+
+
+def existing_peft(model: ModelSpec) -> str | None:
+    """The peft type of an existing minimum's folder, upper case; None for a whole model. Raises RaymcError."""
+    folder = backbone_folder(model)
+    if folder is None:
+        assert isinstance(model.backbone, str)
+        return _hub_peft(model.backbone, hub_commit(model.backbone, model.revision, "model"))
+    config = _config(folder, "adapter_config.json")
+    return None if config is None else str(config.get("peft_type", "")).upper()
+
+
+@functools.cache
+def _hub_peft(repo: str, commit: str) -> str | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    unreadable: Any = (*HfHubHTTPError.__bases__, ValueError)
+    try:
+        path = hf_hub_download(repo, "adapter_config.json", revision=commit)
+    except EntryNotFoundError:
+        return None
+    except unreadable as error:
+        raise RaymcError(f"the hub's model {repo!r} can't be read: {error}") from error
+    return str(json.loads(Path(path).read_bytes()).get("peft_type", "")).upper()
 
 
 def backbone_folder(model: ModelSpec) -> Path | None:
@@ -53,8 +122,11 @@ def backbone_folder(model: ModelSpec) -> Path | None:
     return Path(name) if Path(name).is_absolute() else None
 
 
-def backbone_fault(model: ModelSpec) -> str | None:
-    """What is wrong with a backbone as far as a look at its folder tells; None where nothing is."""
+def backbone_fault(model: ModelSpec, adapter: bool = False) -> str | None:
+    """What is wrong with a backbone as far as a look at its folder tells; None where nothing is.
+
+    With `adapter`, a PEFT folder will do.
+    """
     try:
         folder = backbone_folder(model)
     except RaymcError as error:
@@ -66,10 +138,11 @@ def backbone_fault(model: ModelSpec) -> str | None:
         return None
     if not is_folder(folder):
         return f"no folder {folder}"
-    if not (folder / "config.json").is_file():
+    name = "adapter_config.json" if adapter and (folder / "adapter_config.json").is_file() else "config.json"
+    if not (folder / name).is_file():
         return f"{folder} is no checkpoint: it has no config.json"
-    if _config(folder) is None:
-        return f"{folder} is no checkpoint: its config.json is no JSON mapping"
+    if _config(folder, name) is None:
+        return f"{folder} is no checkpoint: its {name} is no JSON mapping"
     if not any(folder.glob("*.safetensors")):
         return f"{folder} is no checkpoint that can be read safely: it has no *.safetensors (pickles are not loaded)"
     return None
@@ -77,6 +150,8 @@ def backbone_fault(model: ModelSpec) -> str | None:
 
 def positions(model: ModelSpec) -> int | None:
     """How many tokens a backbone can read; None where its config is on the hub or sets no limit."""
+    if isinstance(model.backbone, TextBackbone):
+        return model.backbone.max_length
     if isinstance(model.backbone, GrammarBackbone):
         return GRAMMAR_POSITIONS
     folder = backbone_folder(model) if backbone_fault(model) is None else None
@@ -90,25 +165,32 @@ def positions(model: ModelSpec) -> int | None:
     return limit - (1 if padding is None else padding) - 1 if "roberta" in str(config.get("model_type")) else limit
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any] | None:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads((folder / name).read_bytes())
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) else None
 
 
-def backbone_content(model: ModelSpec) -> Any:
-    """What stands for a backbone in a key: its files' hashes, its hub commit, or its pre-training's key."""
-    if isinstance(model.backbone, GrammarBackbone):
+def backbone_content(model: ModelSpec, weights: bool = True, adapter: bool = False) -> Any:
+    """What stands for a backbone in a key: its files' hashes, its hub commit, or its pre-training's key.
+
+    Without `weights`, of a folder its tokenizer's files alone.
+    """
+    if isinstance(model.backbone, GrammarBackbone | TextBackbone):
         return {"pretrained": backbone_key(model.backbone)}
     folder = backbone_folder(model)
     if folder is None:
         return {"hub": model.backbone, "commit": hub_commit(model.backbone, model.revision, "model")}
-    fault = backbone_fault(model)
+    fault = backbone_fault(model, adapter) if weights else None
     if fault:
         raise RaymcError(f"model.backbone: {fault}")
+    if not is_folder(folder):
+        raise RaymcError(f"no folder {folder}")
     decisive = [path for path in sorted(folder.iterdir()) if path.is_file() and _decides(path.name, model)]
+    if not weights:
+        decisive = [path for path in decisive if path.suffix != ".safetensors" and path.name != "config.json"]
     return {"files": {path.name: file_digest(path) for path in decisive}}
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from raymc.specs.base import BelowOne, Count, Flag, Fraction, Positive, Seed, Spec, Whole
+from raymc.specs.text import TextBackbone
 
 
 class GrammarBackbone(Spec):
@@ -36,21 +37,40 @@ class GrammarBackbone(Spec):
 
 
 def _backbone_kind(value: Any) -> str:
-    return "str" if isinstance(value, str) else "GrammarBackbone"
+    if isinstance(value, str):
+        return "str"
+    text = isinstance(value, TextBackbone) or (isinstance(value, dict) and "pretrain" in value)
+    return "TextBackbone" if text else "GrammarBackbone"
 
 
 Backbone = Annotated[
-    Annotated[str, Field(min_length=1), Tag("str")] | Annotated[GrammarBackbone, Tag("GrammarBackbone")],
+    Annotated[str, Field(min_length=1), Tag("str")]
+    | Annotated[GrammarBackbone, Tag("GrammarBackbone")]
+    | Annotated[TextBackbone, Tag("TextBackbone")],
     Discriminator(_backbone_kind),
 ]
+
+Pretrained = GrammarBackbone | TextBackbone  # backbones that raymc trains itself
+
+
+class Perturbation(Spec):
+    """Noise on every weight of the backbone: N(0, (scale x the tensor's root mean square)^2), a stream per tensor."""
+
+    scale: Positive
+    seed: Seed = 0
 
 
 class ModelSpec(Spec):
     """The pre-trained start of every fine-tuning."""
 
+    kind: Literal["classifier", "seq2seq", "causal"] = Field(
+        default="classifier",
+        description="classifier: a head over the labels; seq2seq: labels as text (T5); causal: label likelihood "
+        "(GPT-2, Llama, Qwen)",
+    )
     backbone: Backbone = Field(
-        description="hub id, local folder (./ or / or ../), package:NAME/FOLDER of an installed package, or "
-        "{builtin: grammar-bert, ...}"
+        description="hub id, local folder (./ or / or ../), package:NAME/FOLDER of an installed package, "
+        "{builtin: grammar-bert, ...}, or {pretrain: masked | span | causal, ...}"
     )
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     head: Literal["new", "backbone"] = Field(
@@ -58,6 +78,10 @@ class ModelSpec(Spec):
         description="new: a fresh classification head from seeds.head; backbone: the head that the backbone "
         "carries, matched by label name",
     )
+    head_std: Positive | None = Field(
+        default=None, description="standard deviation of a new head's weights; left out: as the architecture has it"
+    )
+    perturbation: Perturbation | None = Field(default=None, description="noise on the backbone before tuning")
     trust_remote_code: Flag = False
 
     @field_validator("backbone")

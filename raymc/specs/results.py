@@ -7,16 +7,21 @@ from typing import Any
 from pydantic import Field
 
 from raymc.specs.base import Spec
-from raymc.specs.connectivity import ConnectivitySpec
 from raymc.specs.content import dataset_content
 from raymc.specs.keys import EVALUATION_VERSION, PROFILE_VERSION, key_of
 from raymc.specs.task import TaskSpec
 
-METRICS = ("accuracy", "f1_macro")  # of classification, in the order of the tables' columns
+# By the model's kind, in the order of the tables' columns. The first is the accuracy of Frankle's barrier.
+_RANKED = ("likelihood_accuracy", "likelihood_f1_macro")  # the label whose text is likeliest
+METRICS: dict[str, tuple[str, ...]] = {
+    "classifier": ("accuracy", "f1_macro"),
+    "causal": _RANKED,
+    "seq2seq": (*_RANKED, "generation_accuracy", "generation_f1_macro"),  # the text that is generated, matched exactly
+}
 
 
 class Evaluation(Spec):
-    """One endpoint on one split: mean cross-entropy in nats per example, and metrics as fractions."""
+    """One endpoint on one split: mean cross-entropy in nats per example (text targets: token); metrics as fractions."""
 
     minimum: str
     weights: str = Field(description="digest of the minimum's files that were evaluated")
@@ -39,6 +44,7 @@ class Profile(Spec):
     curve: str
     space: str = Field(description="what was interpolated: weights, delta_w or factors")
     split: str
+    head: str = Field(default="path", description="path: interpolated; else the key of the end whose head is used")
     rows: int
     tokens: int
     t: tuple[float, ...]
@@ -50,6 +56,9 @@ class Profile(Spec):
     device: str
 
 
+_OF_TRAINING = {"dataset", "train_split", "labels", "subset", "label_noise", "noise_seed"}
+
+
 class EvaluationSpec(Spec):
     """How one split is scored: everything that decides an Evaluation but the endpoint."""
 
@@ -57,10 +66,11 @@ class EvaluationSpec(Spec):
     split: str
     space: str
     precision: str
+    head: str = Field(default="path", description="path: interpolated; own: that of the end tuned on the labels")
 
     @property
     def content(self) -> dict[str, Any]:
-        body = self.task.model_dump(mode="json", exclude_defaults=True, exclude={"dataset", "train_split", "labels"})
+        body = self.task.model_dump(mode="json", exclude_defaults=True, exclude=_OF_TRAINING)
         rows = dataset_content(self.task.dataset, self.split)
         return {
             "kind": "evaluation",
@@ -70,6 +80,7 @@ class EvaluationSpec(Spec):
             "rows": rows,
             "space": self.space,
             "precision": self.precision,
+            **({"head": self.head} if self.head != "path" else {}),
         }
 
     def key(self) -> str:
@@ -78,10 +89,3 @@ class EvaluationSpec(Spec):
     def profile_key(self, curve: str, points: int) -> str:
         """Key of all profiles made alike; one pair's profile is this key and the two minima's."""
         return key_of({**self.content, "kind": "profile", "profile": PROFILE_VERSION, "curve": curve, "points": points})
-
-
-def space_of(tuning_method: str, spec: ConnectivitySpec) -> str:
-    """The space in which minima of a tuning method are joined: `weights` for full ones."""
-    if tuning_method == "full":
-        return "weights"
-    return "delta_w" if spec.space == "auto" else spec.space

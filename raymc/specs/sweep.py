@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from raymc.specs.base import Spec
 from raymc.specs.connectivity import ConnectivitySpec
 from raymc.specs.content import is_folder
 from raymc.specs.errors import RaymcError
+from raymc.specs.existing import ExistingMinimum
 from raymc.specs.model import ModelSpec
 from raymc.specs.resources import Failure, Resources, Tracking
 from raymc.specs.task import TaskSpec
@@ -26,14 +27,26 @@ from raymc.specs.tuning import FullTuning, Seeds, TrainSpec, Tuning
 
 TRIAL_SECTIONS = tuple(TrialSpec.model_fields)
 MAX_POINTS = 100_000
+Fix = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of the axes: its value on each (by dotted name) and the trial it makes."""
+    """One minimum of a sweep: its value on each axis (by dotted name) and the trial that makes it."""
 
     values: dict[str, Any]
     trial: TrialSpec
+    existing: str | None = None  # the name of a minimum that isn't trained here
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """One split of one task. `name`: how tables call it; `task_name`: of connectivity.tasks, empty for the sweep's."""
+
+    name: str
+    task: TaskSpec
+    split: str
+    task_name: str = ""
 
 
 class PointError(RaymcError):
@@ -66,6 +79,9 @@ class SweepSpec(Spec):
     seeds: Seeds = Seeds()
     axes: dict[str, Axis] = Field(default={}, description="dotted field: values; every combination is one minimum")
     zip: tuple[dict[str, Axis], ...] = Field(default=(), description="groups of axes that advance together")
+    minima: tuple[ExistingMinimum, ...] = Field(
+        default=(), description="checkpoints that exist already and take part beside the trained ones"
+    )
     connectivity: ConnectivitySpec = ConnectivitySpec()
     resources: Resources = Resources()
     failure: Failure = Failure()
@@ -130,7 +146,25 @@ class SweepSpec(Spec):
                 raise PointError(f"the same trial twice: {said}", values, twice)
             seen[text] = choice
             points.append(Point(values, trial))
+        points += [Point({}, one.trial(self.model, self.task), one.name) for one in self.minima]
         return tuple(points)
+
+    @property
+    def row_sets(self) -> tuple[RowSet, ...]:
+        """What endpoints and paths are scored on, in order: the splits of each named task, or of the sweep's own."""
+        connectivity = self.connectivity
+        if not connectivity.tasks:
+            return tuple(RowSet(split, self.task, split) for split in connectivity.splits)
+        return tuple(
+            RowSet(
+                f"{name}.{split}",
+                TaskSpec(**{field: getattr(task, field) for field in TaskSpec.model_fields}),
+                split,
+                name,
+            )
+            for name, task in connectivity.tasks.items()
+            for split in task.splits or connectivity.splits
+        )
 
 
 def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int]) -> TrialSpec:
@@ -166,46 +200,72 @@ def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         except ValueError:  # a NUL byte: no file has such a name, and that is what will be said
             return value
 
-    def backbone(value: Any) -> Any:
+    def checkpoint(value: Any) -> Any:
         if not isinstance(value, str) or not value or value.startswith("package:"):
             return value
         looks_local = value.startswith(("/", "./", "../", "~")) or value in (".", "..") or is_folder(folder / value)
         return path(value) if looks_local else value
 
+    def backbone(value: Any) -> Any:
+        return within_backbone(value) if isinstance(value, (dict, Spec)) else checkpoint(value)
+
     def storage(value: Any) -> Any:
         return value if isinstance(value, str) and "://" in value else path(value)
 
-    def inside(field: str, fix: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def inside(fixes: Mapping[str, Fix]) -> Fix:
         def fixed_inside(section: Any) -> Any:
-            if isinstance(section, Spec) and field in type(section).model_fields:
-                return section.model_copy(update={field: fix(getattr(section, field))})
-            if isinstance(section, dict) and field in section:
-                return {**section, field: fix(section[field])}
+            if isinstance(section, Spec):
+                known = {name: fix for name, fix in fixes.items() if name in type(section).model_fields}
+                return section.model_copy(update={name: fix(getattr(section, name)) for name, fix in known.items()})
+            if isinstance(section, dict):
+                return {name: fixes[name](value) if name in fixes else value for name, value in section.items()}
             return section
 
         return fixed_inside
 
-    dataset = inside("path", path)
-    fixes = {
-        "model": inside("backbone", backbone),
+    def each(fix: Fix) -> Fix:
+        def fixed_each(section: Any) -> Any:
+            if isinstance(section, dict):
+                return {name: fix(value) for name, value in section.items()}
+            return [fix(value) for value in section] if isinstance(section, (list, tuple)) else section
+
+        return fixed_each
+
+    dataset = inside({"path": path})
+    task = inside({"dataset": dataset})
+    within_backbone = inside({"text": inside({"path": path}), "tokenizer": checkpoint, "start": checkpoint})
+    tuning = inside({"base": checkpoint})
+    trial = {
+        "model": inside({"backbone": backbone}),
         "model.backbone": backbone,
-        "task": inside("dataset", dataset),
+        "model.backbone.text": inside({"path": path}),
+        "model.backbone.text.path": path,
+        "model.backbone.tokenizer": checkpoint,
+        "model.backbone.start": checkpoint,
+        "task": task,
         "task.dataset": dataset,
         "task.dataset.path": path,
-        "storage": storage,
+        "tuning": tuning,
+        "tuning.base": checkpoint,
     }
 
     def axes(group: Any) -> Any:
         if not isinstance(group, dict):
             return group
         return {
-            name: [fixes[name](value) for value in axis] if name in fixes and isinstance(axis, (list, tuple)) else axis
+            name: [trial[name](value) for value in axis] if name in trial and isinstance(axis, (list, tuple)) else axis
             for name, axis in group.items()
         }
 
-    fixed = {name: fixes[name](value) if name in fixes else value for name, value in data.items()}
-    if "axes" in fixed:
-        fixed["axes"] = axes(fixed["axes"])
-    if isinstance(fixed.get("zip"), (list, tuple)):
-        fixed["zip"] = [axes(group) for group in fixed["zip"]]
-    return fixed
+    return inside(
+        {
+            "model": trial["model"],
+            "task": task,
+            "tuning": tuning,
+            "storage": storage,
+            "axes": axes,
+            "zip": each(axes),
+            "minima": each(inside({"uri": checkpoint, "base": checkpoint})),
+            "connectivity": inside({"tasks": each(task)}),
+        }
+    )(data)

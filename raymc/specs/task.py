@@ -59,6 +59,18 @@ Dataset = Annotated[
 ]
 
 
+class Subset(Spec):
+    """`rows` training rows, a window on a seeded order of all of them.
+
+    The window of overlap 1 is the first `rows` of that order; one of overlap p shares exactly round(p x rows) rows
+    with it, so any two windows of the same rows and seed share a share of 1 - |p - q| of them (0 at least).
+    """
+
+    rows: Count
+    seed: Seed = Field(default=0, description="of the order that windows are cut from")
+    overlap: Fraction = Field(default=1.0, description="share of rows in common with the window of overlap 1")
+
+
 class TaskSpec(Spec):
     """Single-sentence or sentence-pair classification."""
 
@@ -68,7 +80,19 @@ class TaskSpec(Spec):
     text_pair: str | None = Field(default=None, description="column of the second sentence")
     label: str = Field(default="label", description="column of the label")
     labels: tuple[str, ...] | None = Field(default=None, description="label names in order; default: sorted, of train")
+    rename: dict[str, str] = Field(default={}, description="label in the data: label name, to match another dataset's")
+    prompt: str | None = Field(
+        default=None,
+        description="how a row becomes the input of a seq2seq or causal model, with {text} and {text_pair}; left out: "
+        "the texts, a line each",
+    )
+    targets: dict[str, str] = Field(
+        default={}, description="label name: text that a seq2seq or causal model is to give; left out: the name itself"
+    )
     train_split: str = "train"
+    subset: Subset | None = Field(default=None, description="training rows; left out: all of them")
+    label_noise: Fraction = Field(default=0.0, description="share of training rows given a wrong label, exactly")
+    noise_seed: Seed = Field(default=0, description="which rows, and which wrong label; more noise contains less")
     max_length: Annotated[int, Field(strict=True, ge=2)] = Field(default=128, description="tokens; longer rows are cut")
 
     @field_validator("labels")

@@ -10,7 +10,7 @@ from raymc.specs.content import backbone_content, dataset_content
 from raymc.specs.keys import MINIMUM_VERSION, key_of
 from raymc.specs.model import ModelSpec
 from raymc.specs.task import TaskSpec
-from raymc.specs.tuning import FullTuning, Seeds, TrainSpec, Tuning
+from raymc.specs.tuning import ExistingTuning, FullTuning, Seeds, TrainSpec, Tuning
 
 
 class TrialSpec(Spec):
@@ -30,11 +30,31 @@ class TrialSpec(Spec):
             body["model"].pop(name, None)
         for name in ("dataset", "train_split"):
             body["task"].pop(name, None)
-        if self.train.steps is not None:  # then epochs say nothing
+        if self.train.steps is not None:  # then epochs say nothing, and a snapshot at the end is the end
             body["train"].pop("epochs", None)
-        body["backbone"] = backbone_content(self.model)
+            if self.train.snapshot == self.train.steps:
+                body["train"].pop("snapshot")
+        existing = isinstance(self.tuning, ExistingTuning)
+        body["backbone"] = backbone_content(self.model, adapter=existing)
+        if existing:  # what it is tells all; the base of a PEFT folder is part of it
+            base = self.tuning.base
+            return {
+                "kind": "minimum",
+                "version": MINIMUM_VERSION,
+                "model": body["model"],
+                "existing": body["backbone"],
+                "base": backbone_content(ModelSpec(backbone=base)) if base else None,
+            }
         body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
         return {"kind": "minimum", "version": MINIMUM_VERSION, **body}
+
+    @cached_property
+    def trajectory(self) -> str:
+        """Key of the run that passes through the minimum: the same for all snapshots of it."""
+        if self.train.snapshot is None:
+            return self.key
+        parts = {name: getattr(self, name) for name in TrialSpec.model_fields}
+        return TrialSpec(**{**parts, "train": self.train.model_copy(update={"snapshot": None})}).key
 
     @cached_property
     def key(self) -> str:

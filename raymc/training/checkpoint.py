@@ -52,9 +52,9 @@ class Checkpoints:
                     shutil.rmtree(self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}"))
         group.wait()
 
-    def restore(self, model: Any, optimizer: Any, group: Group) -> tuple[int, list[dict[str, float]]]:
-        """Load the newest whole checkpoint; (steps done, curve so far), or (0, []) where there is none."""
-        for step in sorted(self._steps(), reverse=True):
+    def restore(self, model: Any, optimizer: Any, group: Group, before: int) -> tuple[int, list[dict[str, float]]]:
+        """Load the newest whole checkpoint of a step below `before`; (steps done, curve so far), (0, []) for none."""
+        for step in sorted((step for step in self._steps() if step < before), reverse=True):
             name = f"{self.key}/step-{step:09d}"
             try:
                 self.store.verify(layout.CHECKPOINTS, name, deep=True)

@@ -6,9 +6,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -18,44 +16,12 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import backbones, tuning
 from raymc.tasks.rows import label_names, read_rows
-from raymc.tasks.tokens import Tokens, gather, tokenize
+from raymc.tasks.tokens import tokenize
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.loop import Recipe, Report, train
+from raymc.training.objectives import Classification
 from raymc.training.parallel import Group
 from raymc.training.schedule import steps_of
-
-
-class Classification:
-    """Cross-entropy of a classifier on rows in an order that `seed` alone decides.
-
-    The order is one random permutation after another; update k takes rows k * batch_size onwards of that stream.
-    """
-
-    def __init__(self, tokens: Tokens, batch_size: int, seed: int):
-        self._tokens, self._size, self._seed = tokens, batch_size, seed
-        self._epoch, self._permutation = -1, np.empty(0, dtype=np.int64)
-
-    def rows(self, step: int) -> np.ndarray:
-        """Row numbers of an update's global batch."""
-        start = step * self._size
-        return np.array([self._row(position) for position in range(start, start + self._size)])
-
-    def _row(self, position: int) -> int:
-        epoch, index = divmod(position, len(self._tokens))
-        if epoch != self._epoch:
-            seed = backbones.derived_seed("order", self._seed, epoch)
-            self._epoch = epoch
-            self._permutation = np.random.Generator(np.random.PCG64(seed)).permutation(len(self._tokens))
-        return int(self._permutation[index])
-
-    def batch(self, step: int, group: Group) -> tuple[dict[str, torch.Tensor], int]:
-        rows = self.rows(step)[group.rank :: group.size]
-        return gather(self._tokens, rows, group.device), self._size
-
-    def loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = model(**inputs).logits.float()
-        return torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
 
 
 def finetune(

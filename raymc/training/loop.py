@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from raymc.training.microbatch import by_length
 from raymc.training.parallel import Group
 
 Report = Callable[[dict[str, float]], None]
+Keep = Callable[[Any, list[dict[str, float]]], None]
 
 
 class Objective(Protocol):
@@ -57,9 +58,18 @@ class Recipe:
 
 
 def train(
-    model: Any, objective: Objective, recipe: Recipe, group: Group, checkpoints: Checkpoints | None, report: Report
-) -> tuple[Any, list[dict[str, float]]]:
-    """Train to the end, from the newest checkpoint if there is one; (the wrapped model, the training curve).
+    model: Any,
+    objective: Objective,
+    recipe: Recipe,
+    group: Group,
+    checkpoints: Checkpoints | None,
+    report: Report,
+    snapshots: Mapping[int, Keep],
+) -> Any:
+    """Train to the last of `snapshots` (updates done: what keeps that state), from the newest checkpoint if there is
+    one before the first of them; returns the wrapped model.
+
+    A snapshot at 0 is the start. Each is called on all workers with the wrapped model and the training curve so far.
 
     The curve has a point every `log_every` steps and at the last: step, loss (mean per term since the point before,
     nats), learning_rate, grad_norm. Dropout draws anew from (dropout_seed, step, rank) at each step, so a resumed run
@@ -68,11 +78,14 @@ def train(
     model.train()
     wrapped = group.wrap(model)
     optimizer = _adamw(wrapped, recipe)
-    start, curve = checkpoints.restore(wrapped, optimizer, group) if checkpoints else (0, [])
+    first, last = min(snapshots), max(snapshots)
+    start, curve = checkpoints.restore(wrapped, optimizer, group, before=first) if checkpoints else (0, [])
+    if start == 0 and 0 in snapshots:
+        snapshots[0](wrapped, [])
     trained = [p for p in wrapped.parameters() if p.requires_grad]
     device = group.device.split(":")[0]
     summed, terms = torch.zeros((), dtype=torch.float64, device=group.device), 0
-    for step in range(start, recipe.steps):
+    for step in range(start, last):
         torch.manual_seed(derived_seed("dropout", recipe.dropout_seed, step, group.rank))
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.rate(step)
@@ -91,18 +104,22 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         terms += weight
         done = step + 1
-        if done % recipe.log_every == 0 or done == recipe.steps:
-            mean = group.total(summed).item() / terms
+        logged = done % recipe.log_every == 0 or done == recipe.steps
+        if logged or done in snapshots:
+            mean = group.total(summed.clone()).item() / terms
             norm = getattr(norm, "full_tensor", lambda norm=norm: norm)()
             point = {"step": done, "loss": mean, "learning_rate": recipe.rate(step), "grad_norm": float(norm)}
             if not math.isfinite(mean) or not math.isfinite(point["grad_norm"]):
                 raise TrainingFault(f"the loss is not finite ({mean}) by step {done}; a lower learning_rate may help")
-            curve.append(point)
-            report(point)
-            summed, terms = torch.zeros_like(summed), 0
-            if checkpoints and checkpoints.every and _due(done, checkpoints.every, recipe.log_every, recipe.steps):
-                checkpoints.save(wrapped, optimizer, done, curve, group)
-    return wrapped, curve
+            if done in snapshots:  # between two points of the curve it has half an interval of its own
+                snapshots[done](wrapped, [*curve, point])
+            if logged:
+                curve.append(point)
+                report(point)
+                summed, terms = torch.zeros_like(summed), 0
+                if checkpoints and checkpoints.every and _due(done, checkpoints.every, recipe.log_every, last):
+                    checkpoints.save(wrapped, optimizer, done, curve, group)
+    return wrapped
 
 
 def _due(done: int, every: int, log_every: int, steps: int) -> bool:

@@ -1,0 +1,112 @@
+"""A backbone that raymc pre-trains from text: which text, tokenizer, network, objective, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec
+
+
+class TextFiles(Spec):
+    """Plain text on disk: one text a line, empty lines apart."""
+
+    path: str = Field(min_length=1, description="folder with train.txt and validation.txt; or one file (train)")
+    splits: dict[str, str] = Field(default={}, description="split name: file, where files are named otherwise")
+
+
+class HubText(Spec):
+    """Text of a dataset of the Hugging Face hub."""
+
+    hub: str = Field(min_length=1)
+    subset: str | None = None
+    revision: str | None = None
+    column: str = Field(default="text", min_length=1)
+
+
+def _text_kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "HubText" if "hub" in value else "TextFiles"
+    return type(value).__name__ if isinstance(value, Spec) else "TextFiles"
+
+
+Text = Annotated[
+    Annotated[TextFiles, Tag("TextFiles")] | Annotated[HubText, Tag("HubText")],
+    Discriminator(_text_kind),
+]
+
+
+class TrainedTokenizer(Spec):
+    """A tokenizer trained on the training text; the same text and fields give the same tokenizer."""
+
+    kind: Literal["wordpiece", "bpe", "unigram"] = Field(
+        default="wordpiece", description="wordpiece: as BERT's; bpe: bytes, as GPT-2's; unigram: as T5's"
+    )
+    vocab_size: Annotated[int, Field(strict=True, ge=300)] = 8000
+    lowercase: Flag = True
+
+
+def _tokenizer_kind(value: Any) -> str:
+    return "str" if isinstance(value, str) else "TrainedTokenizer"
+
+
+Tokenizer = Annotated[
+    Annotated[str, Field(min_length=1), Tag("str")] | Annotated[TrainedTokenizer, Tag("TrainedTokenizer")],
+    Discriminator(_tokenizer_kind),
+]
+
+
+class TextBackbone(Spec):
+    """A network pre-trained by raymc on text. Backbones that differ in `snapshot` alone are one run.
+
+    Give `architecture` (a new network, initialized from `seed`), or `start` (a checkpoint to go on from, with its own
+    tokenizer).
+    """
+
+    pretrain: Literal["masked", "span", "causal"] = Field(
+        description="masked: BERT's (Devlin et al. 2019); span: T5's corruption of spans (Raffel et al. 2020); causal: "
+        "the next token"
+    )
+    text: Text
+    tokenizer: Tokenizer = Field(
+        default=TrainedTokenizer(), description="trained here, or a folder or hub id whose tokenizer is taken"
+    )
+    architecture: dict[str, Any] = Field(
+        default={},
+        description="model_type (bert, roberta, t5, gpt2, llama, ...) and fields of its config in transformers; the "
+        "vocabulary is the tokenizer's",
+    )
+    start: str | None = Field(default=None, description="folder or hub id of a checkpoint to go on from")
+    seed: Seed = Field(default=1, description="initialization, order of the text and corruption, all of them")
+    steps: Annotated[int, Field(strict=True, ge=0)] = Field(default=2000, description="updates of the run")
+    snapshot: Annotated[int, Field(strict=True, ge=0)] | None = Field(
+        default=None, description="the backbone is the state after this many updates (0: random); left out: the end"
+    )
+    batch_size: Count = Field(default=32, description="global: sequences per update over all workers")
+    max_length: Annotated[int, Field(strict=True, ge=8)] = Field(default=128, description="tokens a sequence")
+    learning_rate: Positive = 1e-3
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Fraction = 0.06
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+    dropout: BelowOne | None = Field(default=None, description="left out: as the architecture has it")
+    corruption: Positive = Field(default=0.15, lt=1.0, description="share of tokens masked, or inside corrupted spans")
+    span_length: Positive = Field(default=3.0, description="mean tokens of a corrupted span")
+    validation_rows: Count = Field(default=200, description="sequences of the validation text for perplexity")
+
+    @field_validator("snapshot")
+    @classmethod
+    def _within(cls, value: int | None, info: ValidationInfo) -> int | None:
+        steps = info.data.get("steps")
+        if value is not None and steps is not None and value > steps:
+            raise ValueError(f"{value} is past the end of the run, {steps} steps")
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TextBackbone:
+        if bool(self.architecture) == (self.start is not None):
+            raise ValueError("give either architecture (a new network) or start (a checkpoint to go on from)")
+        if self.architecture and not isinstance(self.architecture.get("model_type"), str):
+            raise ValueError("architecture needs a model_type, such as bert")
+        return self
