@@ -17,7 +17,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import backbones, grammar, mlm
 from raymc.training.checkpoint import Checkpoints
-from raymc.training.finetune import commit_of_raymc, versions
+from raymc.training.provenance import commit_of_raymc, versions
 from raymc.training.loop import Recipe, Report, train
 from raymc.training.parallel import Group
 
