@@ -12,17 +12,30 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from raymc.specs.content import backbone_folder, backbone_key, hub_commit
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical
 from raymc.specs.model import GrammarBackbone, ModelSpec
+from raymc.specs.text import TextBackbone
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 
+CLASSES: dict[str, Any] = {
+    "classifier": AutoModelForSequenceClassification,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "causal": AutoModelForCausalLM,
+}
 HEADS = ("classifier", "score", "classification_head", "sequence_summary", "logits_proj", "pooler_head")
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)  # of from_pretrained
 
@@ -42,7 +55,7 @@ def derived_seed(*parts: object) -> int:
 
 def source(model: ModelSpec, store: Store) -> tuple[str, str | None]:
     """What from_pretrained takes: a folder or hub id, and the hub commit. Raises RaymcError."""
-    if isinstance(model.backbone, GrammarBackbone):
+    if isinstance(model.backbone, GrammarBackbone | TextBackbone):
         key = backbone_key(model.backbone)
         if not store.has(layout.BACKBONES, key):
             raise RaymcError(f"the pre-trained backbone {key} is not in the store {store.uri}")
@@ -66,23 +79,25 @@ def load_tokenizer(place: str, revision: str | None = None, trust_remote_code: b
     return tokenizer
 
 
-def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
-    """The trial's backbone with a head for `labels`, in fp32 and training mode.
+def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
+    """The trial's backbone as a model of its kind, in fp32 and training mode; a classifier has a head for `labels`.
 
     New tensors come from seeds.head (the head) and seeds.init (the pooler or what else lies between the checkpoint
     and the head); torch's global random state is left as it was. `new_modules` of the model names the latter. Raises
-    RaymcError where the checkpoint can't be read, lacks weights of the network itself, has no classifier of its kind
-    in transformers, or (head: backbone) lacks a label.
+    RaymcError where the checkpoint can't be read, lacks weights of the network itself, is of an architecture that
+    model.kind doesn't fit, or (head: backbone) lacks a label.
     """
-    place, commit = source(trial.model, store)
-    options: dict[str, Any] = {"revision": commit, "trust_remote_code": trial.model.trust_remote_code}
+    spec = trial.model
+    place, commit = source(spec, store)
+    options: dict[str, Any] = {"revision": commit, "trust_remote_code": spec.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(place, **options)
     except UNREADABLE as error:
         raise RaymcError(f"model.backbone: {place} is no checkpoint: {line_of(error)}") from error
-    keep = trial.model.head == "backbone"
+    _check_kind(spec, config, place)
+    keep, classifies = spec.head == "backbone", spec.kind == "classifier"
     order = _head_order(config, labels, place) if keep else None
-    if not keep:
+    if classifies and not keep:
         config.num_labels = len(labels)
     if trial.train.dropout is not None:
         _set_dropout(config, trial.train.dropout)
@@ -90,7 +105,7 @@ def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> 
         warnings.simplefilter("ignore")  # the load report's
         torch.manual_seed(0)
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = CLASSES[spec.kind].from_pretrained(
                 place,
                 config=config,
                 dtype=torch.float32,
@@ -103,14 +118,13 @@ def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> 
             raise RaymcError(f"model.backbone: {place} can't be loaded: {line_of(error)}") from error
         new = {str(name) for name in report["missing_keys"]}
         new |= {str(entry[0]) for entry in report["mismatched_keys"]}
-        lacking = sorted(
-            name for name in new if name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
-        )
+        inner = f"{model.base_model_prefix}." if classifies else ""
+        lacking = sorted(name for name in new if name.startswith(inner) and not (classifies and "pooler" in name))
         if lacking:
             raise RaymcError(f"model.backbone: {place} has no {lacking[0]} of the shape that its config.json says")
         if keep and any(_is_head(name) for name in new):
             raise RaymcError(f"model.head: {place} carries no classification head; use head: new")
-        if not keep:  # a head that the checkpoint carries is for its own labels
+        if classifies and not keep:  # a head that the checkpoint carries is for its own labels
             new |= {name for name, _ in model.named_parameters() if _is_head(name)}
         _initialize(model, new, trial)
     model.new_modules = tuple(sorted({name.rpartition(".")[0] for name in new if not _is_head(name)}))
@@ -118,13 +132,16 @@ def load_classifier(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> 
         raise RaymcError(f"task.max_length: {trial.task.max_length} is more than the model's {limit} positions")
     if order is not None:
         _reorder_head(model, order)
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {name: i for i, name in enumerate(labels)}
-    model.config.problem_type = "single_label_classification"
+    if classifies:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {name: i for i, name in enumerate(labels)}
+        model.config.problem_type = "single_label_classification"
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = load_tokenizer(place, commit, trial.model.trust_remote_code).pad_token_id
+        model.config.pad_token_id = load_tokenizer(place, commit, spec.trust_remote_code).pad_token_id
         if model.config.pad_token_id is None:
             raise RaymcError(f"model.backbone: neither the model nor the tokenizer of {place} names a padding token")
+    if spec.kind == "seq2seq" and getattr(model.config, "decoder_start_token_id", None) is None:
+        model.config.decoder_start_token_id = model.config.pad_token_id  # T5's rule
     return model.train()
 
 
@@ -144,6 +161,24 @@ def tokenizer_digest(folder: Path) -> str:
             {name: part for name, part in body.items() if name not in ("truncation", "padding")}
         ).encode()
     return hashlib.sha256(content).hexdigest()[:20]
+
+
+def _check_kind(spec: ModelSpec, config: Any, place: str) -> None:
+    """Raises RaymcError where a kind and an architecture don't fit; some that don't, transformers loads in silence."""
+    if spec.kind == "classifier":
+        return
+    if spec.head == "backbone" or spec.head_std is not None:
+        field = "head" if spec.head == "backbone" else "head_std"
+        raise RaymcError(f"model.{field}: a {spec.kind} model has no classification head; leave it out")
+    two = bool(getattr(config, "is_encoder_decoder", False))
+    bidirectional = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if spec.kind == "seq2seq" and not two:
+        needs = "an encoder and a decoder, as T5 has"
+    elif spec.kind == "causal" and (two or bidirectional):
+        needs = "a decoder alone, as GPT-2, Llama and Qwen are"
+    else:
+        return
+    raise RaymcError(f"model.kind: {spec.kind} needs {needs}, and {place} is of type {config.model_type}")
 
 
 def _is_head(name: str) -> bool:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks.backbones import UNREADABLE, line_of, load_classifier, quiet
+from raymc.tasks.backbones import UNREADABLE, line_of, load_model, quiet
 
 _ALIGN = 32  # elements: every tensor starts on a 64-byte line, in bfloat16 too, as torch's own allocations do
 
@@ -178,7 +178,7 @@ def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, s
             else:
                 import peft
 
-                base = load_classifier(trial, labels, store)
+                base = load_model(trial, labels, store)
                 model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=space == "factors")
                 if space == "delta_w":
                     model = model.merge_and_unload()  # type: ignore[operator]

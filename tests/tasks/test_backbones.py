@@ -18,7 +18,7 @@ from raymc.tasks import tuning
 from raymc.tasks.backbones import (
     config_labels,
     derived_seed,
-    load_classifier,
+    load_model,
     load_tokenizer,
     source,
     tokenizer_digest,
@@ -34,7 +34,7 @@ def load(trial, store) -> Callable[..., Any]:
     """load(folder, labels=LABELS, **sections): the classifier of a trial."""
 
     def go(folder: Path, labels: tuple[str, ...] = LABELS, **sections: Any) -> Any:
-        return load_classifier(trial(folder, **sections), labels, store)
+        return load_model(trial(folder, **sections), labels, store)
 
     return go
 

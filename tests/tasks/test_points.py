@@ -19,7 +19,7 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks import points, tuning
-from raymc.tasks.backbones import load_classifier
+from raymc.tasks.backbones import load_model
 from raymc.tasks.points import PointModel
 
 # peft asks transformers for something that transformers is about to rename
@@ -51,7 +51,7 @@ def minimum(tmp_path: Path, backbone, trial, store) -> Callable[..., Minimum]:
         **config: Any,
     ) -> Minimum:
         spec = trial(backbone(kind, backbone_seed, **config), tuning=how, seeds={"head": seed})
-        model = tuning.apply(load_classifier(spec, labels, store), spec.tuning, seed)
+        model = tuning.apply(load_model(spec, labels, store), spec.tuning, seed)
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():
