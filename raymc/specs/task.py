@@ -103,3 +103,8 @@ class TaskSpec(Spec):
         if value is not None and len(value) < 2:
             raise ValueError("needs at least two names")
         return value
+
+
+def training_row_count(task: TaskSpec, split_rows: int) -> int:
+    """How many rows a task trains on, of a training split of so many: epochs are counted over them."""
+    return split_rows if task.subset is None else task.subset.rows

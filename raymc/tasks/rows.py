@@ -1,23 +1,26 @@
-"""Rows of a split as text and label names: from local files, the hub (through datasets), or built in."""
+"""Rows of a split as text and label names, those that a task trains on, and what is wrong with a task's data."""
 
 from __future__ import annotations
 
-import json
+import functools
+import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from raymc.specs.content import dataset_files, dataset_splits, hub_commit
+import numpy as np
+
+from raymc.specs.content import dataset_files, dataset_splits
 from raymc.specs.errors import RaymcError
-from raymc.specs.task import GrammarDataset, HubDataset, LocalDataset, TaskSpec
+from raymc.specs.keys import canonical, file_digest
+from raymc.specs.task import HubDataset, LocalDataset, TaskSpec
+from raymc.tasks import subset as choice
+from raymc.tasks.columns import read_columns
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One split in file order; `text_pair` is None for single sentences."""
+    """One split in file order, or rows of it; `text_pair` is None for single sentences."""
 
     text: list[str]
     text_pair: list[str] | None
@@ -28,16 +31,199 @@ class Rows:
 
 
 def read_rows(task: TaskSpec, split: str) -> Rows:
-    """Raises RaymcError, in one line, where the split, a column, a text or a label is missing, or it has no rows."""
-    if isinstance(task.dataset, GrammarDataset):
-        return _grammar(task.dataset, split)
+    """All rows of a split, their labels renamed as the task says; no subset, no noise.
+
+    Raises RaymcError, in one line, where the split, a column, a text or a label is missing, or it has no rows.
+    """
+    rows = _as_written(task, split)
+    return replace(rows, labels=[task.rename.get(label, label) for label in rows.labels]) if task.rename else rows
+
+
+def training_rows(task: TaskSpec) -> tuple[Rows, np.ndarray]:
+    """The rows that the task trains on, and the index of each in its training split (int64).
+
+    The subset's rows, in the order of `subset.window`, with the label noise of the task. Raises RaymcError as
+    `read_rows` and `label_names` do, and where the split is too small for the subset.
+    """
+    rows = read_rows(task, task.train_split)
+    names = label_names(task, rows)
+    indices = np.arange(len(rows), dtype=np.int64)
+    if task.subset is not None:
+        for field, message in _subset_faults(task, len(rows)):
+            raise RaymcError(f"task.{field}: {message}")
+        indices = choice.window(len(rows), task.subset)
+        pairs = rows.text_pair
+        rows = Rows(
+            [rows.text[i] for i in indices],
+            None if pairs is None else [pairs[i] for i in indices],
+            [rows.labels[i] for i in indices],
+        )
+    if task.label_noise:
+        noisy = choice.mislabelled(rows.labels, indices, task.label_noise, task.noise_seed, names)
+        rows = replace(rows, labels=noisy)
+    return rows, indices
+
+
+def fingerprint(rows: Rows, indices: np.ndarray) -> str:
+    """SHA-256 of the training rows' indices and labels in order: what a minimum was really trained on."""
+    return hashlib.sha256(canonical([indices.tolist(), rows.labels]).encode()).hexdigest()
+
+
+def label_names(task: TaskSpec, train: Rows) -> tuple[str, ...]:
+    """Label names in the order of the logits: as the spec says, else the training rows', sorted (numbers by value).
+
+    `train` is the whole training split: neither a subset nor noise changes the names. Raises RaymcError where it has
+    fewer than two labels or one that the spec doesn't name.
+    """
+    return _names(task, train.labels)
+
+
+def labels_of(task: TaskSpec) -> tuple[str, ...] | None:
+    """The task's label names as `label_names` gives them, kept for as long as its files stay as they are.
+
+    None for a hub dataset without `labels`: it is not fetched. Raises RaymcError as `read_rows` and `label_names` do.
+    """
+    if isinstance(task.dataset, HubDataset):
+        return task.labels
+    return _names(task, _labels(task, task.train_split).labels)
+
+
+def check_labels(rows: Rows, labels: tuple[str, ...], what: str) -> None:
+    """Raises RaymcError where a row has a label that isn't among `labels`."""
+    _check(rows.labels, labels, what)
+
+
+def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """(dotted field of the task, what is wrong) as far as the data tell; `splits` maps split to the field naming it.
+
+    Hub datasets are not fetched: their faults show when the sweep runs.
+    """
+    if isinstance(task.dataset, HubDataset):
+        yield from _target_faults(task, task.labels)
+        return
+    field = "path" if isinstance(task.dataset, LocalDataset) else "builtin"
+    try:
+        present = dataset_splits(task.dataset) or []
+    except RaymcError as error:
+        yield f"dataset.{field}", str(error)
+        return
+    absent = {split: where for split, where in splits.items() if split not in present}
+    for split, where in absent.items():
+        yield where, f"no split {split!r} in the dataset (it has {', '.join(present)})"
+    names = task.labels
+    columns: list[_Labels] = []
+    for split in sorted((split for split in splits if split not in absent), key=lambda s: s != task.train_split):
+        try:
+            column = _labels(task, split)
+            columns.append(column)
+            if split == task.train_split:
+                names = _names(task, column.labels)
+                yield from _subset_faults(task, len(column.codes), column)
+            elif names is not None:
+                _check(column.labels, names, split)
+        except RaymcError as error:
+            message = str(error)
+            absent_column = next(
+                (name for name in ("text", "text_pair", "label") if f"no column {getattr(task, name)!r}" in message),
+                None,
+            )
+            yield absent_column or ("labels" if "not among" in message and task.labels else "dataset"), message
+    if columns and len(columns) == len(splits):  # a label may be in one split alone
+        for label in task.rename:
+            if all(label in column.unused for column in columns):
+                yield "rename", f"no row has the label {label!r} (there are {', '.join(_found(columns))})"
+    yield from _target_faults(task, names)
+
+
+def _subset_faults(task: TaskSpec, rows: int, column: _Labels | None = None) -> Iterator[tuple[str, str]]:
+    """What is wrong with a task's subset of so many rows; with their labels, whether it has more than one."""
+    subset = task.subset
+    if subset is None:
+        return
+    if subset.rows > rows:
+        yield "subset.rows", f"{subset.rows} are more than the {rows} rows of split {task.train_split!r}"
+    elif (needed := choice.window_start(subset) + subset.rows) > rows:
+        yield (
+            "subset.overlap",
+            f"two windows of {subset.rows} rows with an overlap of {subset.overlap:g} need {needed} rows, and split "
+            f"{task.train_split!r} has {rows}: enough for at most {choice.most_rows(subset.overlap, rows)} rows each",
+        )
+    elif column is not None and len(left := set(column.codes[choice.window(rows, subset)].tolist())) < 2:
+        yield "subset", f"its {subset.rows} rows have one label only: {column.names[left.pop()]!r}"
+
+
+def _target_faults(task: TaskSpec, names: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the labels' texts; `names` is None where the labels aren't known."""
+    unknown = [label for label in task.targets if names is not None and label not in names]
+    for label in unknown:
+        yield "targets", f"there is no label {label!r}; the labels are {', '.join(names or ())}"
+    seen: dict[str, str] = {}
+    for label in names or task.targets:
+        text = task.targets.get(label, label)
+        if seen.setdefault(text, label) != label:
+            yield "targets", f"labels {seen[text]!r} and {label!r} have the same text {text!r}"
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a split alone: row i has `names[codes[i]]`; `unused`: renamed labels that no row has."""
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+    written: tuple[str, ...]
+    unused: frozenset[str]
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.names[code] for code in self.codes.tolist()]
+
+
+def _labels(task: TaskSpec, split: str) -> _Labels:
+    """The labels of a split, read once for as long as the file stays as it is. Raises RaymcError as `read_rows`."""
+    digest = None
     if isinstance(task.dataset, LocalDataset):
-        files = dataset_files(task.dataset)
-        if split not in files:
-            raise RaymcError(f"no split {split!r} in {task.dataset.path} (it has {', '.join(files)})")
-        place, columns = str(files[split]), _read_file(files[split], task)
-    else:
-        place, columns = f"{task.dataset.hub} split {split}", _read_hub(task.dataset, split)
+        path = dataset_files(task.dataset).get(split)
+        digest = file_digest(path) if path is not None else None
+    fields = {"dataset", "text", "text_pair", "label", "rename"}
+    return _labels_of_file(task.model_dump_json(include=fields), split, digest)
+
+
+@functools.lru_cache(maxsize=64)
+def _labels_of_file(text: str, split: str, digest: str | None) -> _Labels:
+    task = TaskSpec.model_validate_json(text)
+    written = _as_written(task, split).labels
+    present = dict.fromkeys(written)
+    names = tuple(dict.fromkeys(task.rename.get(label, label) for label in present))
+    code = {label: names.index(task.rename.get(label, label)) for label in present}
+    codes = np.array([code[label] for label in written], dtype=np.int32)
+    return _Labels(names, codes, tuple(present), frozenset(task.rename) - present.keys())
+
+
+def _found(columns: list[_Labels]) -> list[str]:
+    return sorted({label for column in columns for label in column.written})
+
+
+def _names(task: TaskSpec, labels: Sequence[str]) -> tuple[str, ...]:
+    found = dict.fromkeys(labels)
+    if len(found) < 2:
+        raise RaymcError(f"the training rows have one label only: {next(iter(found))!r}")
+    if task.labels is not None:
+        _check(labels, task.labels, "training")
+        return task.labels
+    numbers = all(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", name) for name in found)
+    return tuple(sorted(found, key=lambda name: (float(name), name)) if numbers else sorted(found))
+
+
+def _check(labels: Sequence[str], names: tuple[str, ...], what: str) -> None:
+    known = set(names)
+    for number, label in enumerate(labels, 1):
+        if label not in known:
+            raise RaymcError(f"{what} row {number} has label {label!r}, which is not among {', '.join(names)}")
+
+
+def _as_written(task: TaskSpec, split: str) -> Rows:
+    """A split with the labels that the data have. Raises RaymcError as `read_rows` does."""
+    place, columns = read_columns(task, split)
     wanted = [task.text, *([task.text_pair] if task.text_pair else []), task.label]
     for name in wanted:
         if name not in columns:
@@ -52,150 +238,3 @@ def read_rows(task: TaskSpec, split: str) -> Rows:
                 raise RaymcError(f"{place}: row {number} has a {type(value).__name__} as {name!r}")
     pair = [str(value) for value in columns[task.text_pair]] if task.text_pair else None
     return Rows([str(v) for v in columns[task.text]], pair, [str(v) for v in columns[task.label]])
-
-
-def label_names(task: TaskSpec, train: Rows) -> tuple[str, ...]:
-    """Label names in the order of the logits: as the spec says, else the training rows', sorted (numbers by value).
-
-    Raises RaymcError where the training rows have fewer than two labels or one that the spec doesn't name.
-    """
-    found = Counter(train.labels)
-    if len(found) < 2:
-        raise RaymcError(f"the training rows have one label only: {next(iter(found))!r}")
-    if task.labels is not None:
-        check_labels(train, task.labels, "training")
-        return task.labels
-    numbers = all(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", name) for name in found)
-    return tuple(sorted(found, key=lambda name: (float(name), name)) if numbers else sorted(found))
-
-
-def check_labels(rows: Rows, labels: tuple[str, ...], what: str) -> None:
-    """Raises RaymcError where a row has a label that isn't among `labels`."""
-    known = set(labels)
-    for number, label in enumerate(rows.labels, 1):
-        if label not in known:
-            raise RaymcError(f"{what} row {number} has label {label!r}, which is not among {', '.join(labels)}")
-
-
-def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(dotted field of the task, what is wrong) as far as the data tell; `splits` maps split to the field naming it.
-
-    Hub datasets are not fetched: their faults show when the sweep runs.
-    """
-    if isinstance(task.dataset, HubDataset):
-        return
-    field = "path" if isinstance(task.dataset, LocalDataset) else "builtin"
-    try:
-        present = dataset_splits(task.dataset) or []
-    except RaymcError as error:
-        yield f"dataset.{field}", str(error)
-        return
-    absent = {split: where for split, where in splits.items() if split not in present}
-    for split, where in absent.items():
-        yield where, f"no split {split!r} in the dataset (it has {', '.join(present)})"
-    labels: tuple[str, ...] | None = None
-    for split in sorted((split for split in splits if split not in absent), key=lambda s: s != task.train_split):
-        try:
-            rows = read_rows(task, split)
-            if split == task.train_split:
-                labels = label_names(task, rows)
-            elif labels is not None:
-                check_labels(rows, labels, split)
-        except RaymcError as error:
-            message = str(error)
-            column = next(
-                (name for name in ("text", "text_pair", "label") if f"no column {getattr(task, name)!r}" in message),
-                None,
-            )
-            yield column or ("labels" if "not among" in message and task.labels else "dataset"), message
-
-
-def _grammar(dataset: GrammarDataset, split: str) -> Rows:
-    from raymc.tasks import grammar
-
-    if split not in grammar.SPLITS:
-        raise RaymcError(f"no split {split!r} in the grammar (it has {', '.join(grammar.SPLITS)})")
-    train = split == "train"
-    try:
-        rows = grammar.classification(
-            split,
-            getattr(dataset, f"{split}_rows"),
-            seed=dataset.seed,
-            domain=dataset.domain,
-            label_noise=dataset.label_noise if train else 0.0,
-            start=dataset.train_start if train else 0,
-        )
-    except ValueError as error:
-        raise RaymcError(str(error)) from error
-    return Rows([row["text"] for row in rows], None, [row["label"] for row in rows])
-
-
-def _read_file(path: Path, task: TaskSpec) -> dict[str, list[Any]]:
-    import pyarrow as pa
-
-    texts = [task.text, *([task.text_pair] if task.text_pair else [])]
-    if path.stat().st_size == 0:
-        raise RaymcError(f"{path}: empty")
-    try:
-        if path.suffix == ".jsonl":
-            return _read_jsonl(path)
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            table = parquet.read_table(path)
-        else:
-            from pyarrow import csv as reader
-
-            tabs = path.suffix == ".tsv"  # tab-separated sets carry bare quotes in their text
-            parse = reader.ParseOptions(
-                delimiter="\t" if tabs else ",", quote_char=False if tabs else '"', newlines_in_values=not tabs
-            )
-            types = {name: pa.string() for name in (*texts, task.label)}
-            convert = reader.ConvertOptions(column_types=types, strings_can_be_null=False)
-            table = reader.read_csv(path, reader.ReadOptions(block_size=1 << 26), parse, convert)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RaymcError(f"{path}: can't be read: {str(error).strip().splitlines()[0]}") from error
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if twice:
-        raise RaymcError(f"{path}: two columns are called {twice[0]!r}")
-    present = [name for name in table.column_names if table.num_rows == 0 or table[name].null_count < table.num_rows]
-    wanted = {name for name in (*texts, task.label) if name in present}
-    return {name: table[name].to_pylist() if name in wanted else [] for name in present}
-
-
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
-    """Columns that some row has a value for. Values keep their own types: no column is guessed to be of dates."""
-    rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.isspace():
-                continue
-            try:
-                row = json.loads(line)
-                if "\\ud" in line.lower():
-                    json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
-            except ValueError as error:
-                raise RaymcError(f"{path}: line {number} is no JSON: {getattr(error, 'msg', error)}") from error
-            if not isinstance(row, dict):
-                raise RaymcError(f"{path}: line {number} is no JSON object")
-            rows.append(row)
-    if not rows:
-        raise RaymcError(f"{path}: no rows")
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _read_hub(dataset: HubDataset, split: str) -> dict[str, list[Any]]:
-    import datasets
-
-    commit = hub_commit(dataset.hub, dataset.revision, "dataset")
-    try:
-        loaded = datasets.load_dataset(dataset.hub, dataset.subset, split=split, revision=commit)
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RaymcError(f"dataset {dataset.hub}, split {split}: {reason}") from error
-    columns: dict[str, list[Any]] = {name: list(loaded[name]) for name in loaded.column_names}
-    for name, feature in loaded.features.items():
-        if isinstance(feature, datasets.ClassLabel):
-            columns[name] = [None if value < 0 else feature.int2str(value) for value in columns[name]]
-    return columns

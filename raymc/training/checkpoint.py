@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -42,10 +43,16 @@ class Checkpoints:
             name = f"{self.key}/step-{step:09d}"
             if not self.store.has(layout.CHECKPOINTS, name):
                 tensors = {f"model:{k}": cast(torch.Tensor, v) for k, v in weights.items()}
-                moments = cast(dict[str, dict[str, torch.Tensor]], state["state"])
-                tensors |= {f"{part}:{k}": tensor for k, v in moments.items() for part, tensor in v.items()}
+                moments = cast(dict[str, dict[str, Any]], state["state"])
+                kept = {f"{part}:{k}": value for k, v in moments.items() for part, value in v.items()}
+                tensors |= {label: value for label, value in kept.items() if isinstance(value, torch.Tensor)}
+                values = {label: value for label, value in kept.items() if label not in tensors}
                 with self.store.create(layout.CHECKPOINTS, name) as folder:
-                    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "state.safetensors")
+                    save_file(
+                        {k: v.contiguous().clone() for k, v in tensors.items()},
+                        folder / "state.safetensors",
+                        {"values": json.dumps(values)},  # Adafactor counts its steps in plain integers
+                    )
                     (folder / "curve.json").write_text(json.dumps(curve))
             for older in self._steps():
                 if older < step:
@@ -63,12 +70,14 @@ class Checkpoints:
                     self.store.set_aside(layout.CHECKPOINTS, name)
                 continue
             folder = self.store.folder(layout.CHECKPOINTS, name)
-            tensors = load_file(folder / "state.safetensors")
+            with safe_open(folder / "state.safetensors", "pt") as file:
+                saved: dict[str, Any] = {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118
+                saved |= json.loads((file.metadata() or {}).get("values", "{}"))
             state = get_optimizer_state_dict(model, optimizer, options=_FULL)
-            parts: dict[str, dict[str, torch.Tensor]] = {}
-            for label, tensor in tensors.items():
+            parts: dict[str, dict[str, Any]] = {}
+            for label, value in saved.items():
                 part, _, name = label.partition(":")
-                parts.setdefault(name, {})[part] = tensor
+                parts.setdefault(name, {})[part] = value
             weights: dict[str, Any] = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
             state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
             set_model_state_dict(model, weights, options=_FULL)

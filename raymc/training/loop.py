@@ -1,4 +1,4 @@
-"""The training loop: AdamW on a loss that is summed over rows, exact under any number of workers and after any kill."""
+"""The training loop: a loss that is summed over rows, exact under any number of workers and after any kill."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from raymc.specs.errors import TrainingFault
 from raymc.tasks.backbones import derived_seed
+from raymc.tasks.optimizers import make_optimizer, optimizer_fault
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.microbatch import by_length
 from raymc.training.parallel import Group
@@ -38,10 +39,12 @@ class Recipe:
 
     steps: int
     learning_rate: float
+    optimizer: str = "adamw"
     schedule: str = "linear"
     warmup: float = 0.0
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
     clip_norm: float | None = 1.0
     precision: str = "fp32"
     dropout_seed: int = 0
@@ -73,11 +76,21 @@ def train(
 
     The curve has a point every `log_every` steps and at the last: step, loss (mean per term since the point before,
     nats), learning_rate, grad_norm. Dropout draws anew from (dropout_seed, step, rank) at each step, so a resumed run
-    repeats an undisturbed one bit for bit. Raises TrainingFault where the loss or the gradient isn't finite.
+    repeats an undisturbed one bit for bit. Raises TrainingFault where the loss or the gradient isn't finite, or the
+    optimizer can't work with the group's strategy.
     """
+    if fault := optimizer_fault(recipe.optimizer, group.strategy, group.size):
+        raise TrainingFault(f"train.optimizer: {fault}")
     model.train()
     wrapped = group.wrap(model)
-    optimizer = _adamw(wrapped, recipe)
+    optimizer = make_optimizer(
+        wrapped,
+        recipe.optimizer,
+        recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        betas=recipe.betas,
+        momentum=recipe.momentum,
+    )
     first, last = min(snapshots), max(snapshots)
     start, curve = checkpoints.restore(wrapped, optimizer, group, before=first) if checkpoints else (0, [])
     if start == 0 and 0 in snapshots:
@@ -125,14 +138,3 @@ def train(
 def _due(done: int, every: int, log_every: int, steps: int) -> bool:
     """Checkpoints fall on points of the curve, so that a resumed curve has no half interval; none at the end."""
     return done < steps and done // every > (done - log_every) // every
-
-
-def _adamw(model: Any, recipe: Recipe) -> torch.optim.AdamW:
-    """No weight decay on biases and normalization gains (tensors of one dimension)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [entry for entry in groups if entry["params"]]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)

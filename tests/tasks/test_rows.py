@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.task import TaskSpec
-from raymc.tasks import rows as rows_module
+from raymc.tasks import columns as columns_module
 from raymc.tasks.rows import Rows, check_labels, label_names, read_rows, task_faults
 
 FORMATS = ("jsonl", "csv", "tsv", "parquet")
@@ -384,7 +384,7 @@ def test_the_hub_is_not_fetched_to_look_for_faults(monkeypatch):
         raise AssertionError("fetched")
 
     monkeypatch.setattr(datasets, "load_dataset", fetched)
-    monkeypatch.setattr(rows_module, "hub_commit", fetched)
+    monkeypatch.setattr(columns_module, "hub_commit", fetched)
     assert faults(TaskSpec.model_validate({"dataset": {"hub": "owner/set"}})) == []
 
 
