@@ -20,7 +20,6 @@ from raymc.specs.content import is_folder
 from raymc.specs.errors import RaymcError
 from raymc.specs.existing import ExistingMinimum
 from raymc.specs.model import ModelSpec
-from raymc.specs.naming import point_name
 from raymc.specs.resources import Failure, Resources, Tracking
 from raymc.specs.task import TaskSpec
 from raymc.specs.trial import TrialSpec
@@ -38,11 +37,6 @@ class Point:
     values: dict[str, Any]
     trial: TrialSpec
     existing: str | None = None  # the name of a minimum that isn't trained here
-
-    @property
-    def name(self) -> str:
-        """Its values in a few words: `lr=0.0003 order=2`."""
-        return self.existing or point_name(self.values)
 
 
 @dataclass(frozen=True)
