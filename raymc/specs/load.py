@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from raymc.specs.errors import Fault, SpecError
+from raymc.specs.fields import dotted_fields, is_field, models_in, nearest
 from raymc.specs.sweep import PointError, SweepSpec
 from raymc.specs.trial import TrialSpec
 from raymc.specs.yaml import DataPath, Source, apply_override, dotted, read_yaml
@@ -106,8 +105,8 @@ def _shown(value: Any) -> str:
 
 
 def _not_one_of(given: Any, known: Sequence[str]) -> str:
-    nearest = _nearest(given, known, ()) if isinstance(given, str) else ""
-    return f"{_shown(given)} is not one of {', '.join(known)}{nearest}"
+    near = nearest(given, known, ()) if isinstance(given, str) else ""
+    return f"{_shown(given)} is not one of {', '.join(known)}{near}"
 
 
 def _point_faults(error: PointError, source: Source) -> Iterator[Fault]:
@@ -135,9 +134,9 @@ def _shared(name: str, path: DataPath) -> int:
 
 def _axis_name_faults(source: Source) -> Iterator[Fault]:
     for name, path in source.axes().items():
-        if not _is_field(TrialSpec, name.split(".")):
-            nearest = _nearest(name, list(_dotted_fields(TrialSpec)), ())
-            yield Fault(dotted(path), f"no field of a trial{nearest}", *source.where(path, key=True))
+        if not is_field(TrialSpec, name.split(".")):
+            near = nearest(name, list(dotted_fields(TrialSpec)), ())
+            yield Fault(dotted(path), f"no field of a trial{near}", *source.where(path, key=True))
 
 
 def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
@@ -153,15 +152,6 @@ def _data_path(loc: Sequence[str | int], data: Any) -> DataPath:
     return tuple(path)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The spec classes inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, types.UnionType, tuple, dict):
-        return [model for part in get_args(annotation) for model in _models(part)]
-    return []
-
-
 def _unknown_key(root: type[BaseModel], loc: Sequence[str | int], parents: Sequence[str | int]) -> str:
     """Says what stands nearest to a key that doesn't exist, or which variant of a union has it."""
     models, variants = _reached(root, loc[:-1])
@@ -169,7 +159,7 @@ def _unknown_key(root: type[BaseModel], loc: Sequence[str | int], parents: Seque
     having = [model for model in variants if word in model.model_fields]
     if having:
         return f"unknown key of {_tags(models[0])[-1]} (a field of {', '.join(_tags(model)[-1] for model in having)})"
-    return "unknown key" + _nearest(word, [name for model in models for name in model.model_fields], parents)
+    return "unknown key" + nearest(word, [name for model in models for name in model.model_fields], parents)
 
 
 def _reached(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
@@ -178,7 +168,7 @@ def _reached(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type
     for part in loc:
         fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
         if fields:
-            models = variants = [inner for info in fields for inner in _models(info.annotation)]
+            models = variants = [inner for info in fields for inner in models_in(info.annotation)]
         else:  # the tag of a union's variant
             models = [model for model in models if part in _tags(model)] or models
     return models, variants
@@ -188,29 +178,3 @@ def _tags(model: type[BaseModel]) -> list[str]:
     """The names that stand for a variant in an error's place: its class, or the one value of its literal field."""
     literals = [get_args(info.annotation) for info in model.model_fields.values() if info.is_required()]
     return [model.__name__, *(values[0] for values in literals if len(values) == 1 and isinstance(values[0], str))]
-
-
-def _is_field(root: type[BaseModel], parts: list[str]) -> bool:
-    models = [root]
-    for depth, part in enumerate(parts):
-        having = [model for model in models if part in model.model_fields]
-        if not having:
-            return False
-        models = [inner for model in having for inner in _models(model.model_fields[part].annotation)]
-        if not models and depth < len(parts) - 1:
-            return False
-    return True
-
-
-def _dotted_fields(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, info in root.model_fields.items():
-        yield prefix + name
-        for model in _models(info.annotation):
-            yield from _dotted_fields(model, f"{prefix}{name}.")
-
-
-def _nearest(word: str, known: Sequence[str], parents: Sequence[str | int]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not close and word in {name.split(".")[-1] for name in known}:
-        close = [name for name in known if name.split(".")[-1] == word][:1]
-    return f" (did you mean {'.'.join([*map(str, parents), close[0]])}?)" if close else ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raymc.specs.sweep import Point
+if TYPE_CHECKING:
+    from raymc.specs.sweep import Point
 
 _ABBREVIATIONS = {"train.learning_rate": "lr", "train.batch_size": "batch"}  # names are columns of tables
 
