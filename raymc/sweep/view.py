@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from raymc.report.frames import VALUES
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import key_of
+from raymc.specs.model import Pretrained
+from raymc.specs.naming import name_of
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.sweep.results import Sweep, point_name
+from raymc.sweep.check import backbones_of
+from raymc.sweep.results import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,15 +42,16 @@ def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics:
     from raymc.tracking.tracker import DatasetView, MinimumView
 
     body = store.read_json(layout.MINIMA, key, layout.PROVENANCE)
-    curve_file = store.folder(layout.MINIMA, key) / layout.TRAINING_CURVE
-    try:
-        curve = [json.loads(line) for line in curve_file.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise CorruptArtefact(layout.MINIMA, key, f"{layout.TRAINING_CURVE} can't be read") from error
+    curve = _curve(store, layout.MINIMA, key)
     task = point.trial.task
+    dataset = DatasetView(
+        name=_dataset_name(task.dataset.model_dump(mode="json")),
+        digest=str(body.get("rows_digest") or ""),
+        uri=_dataset_uri(task.dataset.model_dump(mode="json")),
+    )
     return MinimumView(
         key=key,
-        name=point_name(point.values),
+        name=name_of(point),
         params=flat(point.trial.model_dump(mode="json")),
         axes=point.values,
         metrics=dict(metrics),
@@ -58,16 +62,40 @@ def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics:
             "device": body["device"],
             "workers": str(body["workers"]),
             "commit": body["commit"] or "",
+            "trajectory": point.trial.trajectory,
             **{f"version.{name}": version for name, version in body["versions"].items()},
         },
-        datasets=(
-            DatasetView(
-                name=_dataset_name(task.dataset.model_dump(mode="json")),
-                digest=key_of(body["content"]["rows"]),
-                uri=_dataset_uri(task.dataset.model_dump(mode="json")),
-            ),
-        ),
+        datasets=() if point.existing else (dataset,),
     )
+
+
+def backbone_view(store: Store, key: str, backbone: Pretrained) -> MinimumView:
+    """A backbone that raymc pre-trained. Raises CorruptArtefact where its folder can't be read."""
+    from raymc.tracking.tracker import MinimumView
+
+    body = store.read_json(layout.BACKBONES, key, "backbone.json")
+    validation = body.get("validation") or {}
+    snapshot = getattr(backbone, "snapshot", None)
+    return MinimumView(
+        key=key,
+        name=f"pretraining seed={backbone.seed}" + (f" snapshot={snapshot}" if snapshot is not None else ""),
+        params=flat(backbone.model_dump(mode="json")),
+        axes={},
+        metrics={name: float(validation[name]) for name in ("loss", "perplexity") if name in validation},
+        curve=_curve(store, layout.BACKBONES, key),
+        uri=str(store.folder(layout.BACKBONES, key)),
+        seconds=body["seconds"]["total"],
+        tags={"commit": body["commit"] or ""},
+        kind="backbone",
+    )
+
+
+def _curve(store: Store, kind: str, key: str) -> list[dict[str, float]]:
+    file = store.folder(kind, key) / layout.TRAINING_CURVE
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise CorruptArtefact(kind, key, f"{layout.TRAINING_CURVE} can't be read") from error
 
 
 def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
@@ -79,11 +107,12 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     reasons = {entry["key"]: entry["reason"] for entry in sweep.failures if entry["kind"] == "minimum"}
     views: list[MinimumView] = []
     rows = {row["key"]: row for _, row in minima.iterrows()}
+    splits = [rows_of.name for rows_of in spec.row_sets]
     for key, point in points.items():
         if key in rows:
             found = {
                 f"{split}/{str(name).removeprefix(f'{split}_')}": float(value)
-                for split in spec.connectivity.splits
+                for split in splits
                 for name, value in rows[key].items()
                 if str(name).startswith(f"{split}_") and value == value
             }
@@ -92,7 +121,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
             views.append(
                 MinimumView(
                     key=key,
-                    name=point_name(point.values),
+                    name=name_of(point),
                     params=flat(point.trial.model_dump(mode="json")),
                     axes=point.values,
                     metrics={},
@@ -103,10 +132,10 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                     reason=reasons.get(key, ""),
                 )
             )
-    names = {key: point_name(point.values) for key, point in points.items()}
+    names = {key: name_of(point) for key, point in points.items()}
     matrices, figures, metrics = [], {}, {}
     for curve in spec.connectivity.curves:
-        for split in spec.connectivity.splits:
+        for split in splits:
             chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
             for value in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "distance_l2", "cosine"):
                 title, unit, definition = VALUES[value]
@@ -144,6 +173,11 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     return SweepView(
         name=spec.name,
         minima=views,
+        backbones=[
+            backbone_view(sweep.store, key, backbone)
+            for key, backbone in backbones_of(dict(points), set(points)).items()
+            if sweep.store.has(layout.BACKBONES, key)
+        ],
         description=spec.description,
         axes=axes,
         params={name: value for name, value in shared.items() if not name.startswith(varied) or not varied},

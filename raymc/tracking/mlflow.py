@@ -101,7 +101,7 @@ class MlflowTracker:
                 stray = set() if parent is None else self._files(parent.info.run_id) - artifact_names(view)
                 parent = self._renew(parent, record, anew=bool(stray))
             self._trash(parents, keep=parent)
-            for minimum in view.minima:
+            for minimum in (*view.minima, *view.backbones):
                 child = records.minimum_record(minimum, view.name)
                 self._put(child, minima.pop(minimum.key, []), parent.info.run_id)
             for left in minima.values():

@@ -45,10 +45,11 @@ def sweep_note(view: SweepView) -> str:
 def minimum_note(view: MinimumView, sweep: str) -> str:
     """What sets one minimum apart, and where its weights lie."""
     where = f"Weights in `{view.uri}`, key `{view.key}`." if view.uri else f"Key `{view.key}`."
+    backbone = view.kind == "backbone"
     parts = [
-        f"One minimum of sweep **{sweep}**{_axes(view.axes)}.",
+        f"{'A backbone' if backbone else 'One minimum'} of sweep **{sweep}**{_axes(view.axes)}.",
         _failure(view.status, view.reason),
-        f"Fine-tuned in {duration(view.seconds)}. {where}" if view.status == "finished" else f"Key `{view.key}`.",
+        f"{'Pre-trained' if backbone else 'Fine-tuned'} in {duration(view.seconds)}. {where}" if view.status == "finished" else f"Key `{view.key}`.",
     ]
     return _fit(parts)
 

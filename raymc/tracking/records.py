@@ -66,8 +66,8 @@ def sweep_identity(sweep: str) -> dict[str, str]:
     return {KIND: "sweep", SWEEP: sweep}
 
 
-def minimum_identity(sweep: str, key: str) -> dict[str, str]:
-    return {KIND: "minimum", SWEEP: sweep, MINIMUM: key}
+def minimum_identity(sweep: str, key: str, kind: str = "minimum") -> dict[str, str]:
+    return {KIND: kind, SWEEP: sweep, MINIMUM: key}
 
 
 def minimum_record(view: MinimumView, sweep: str) -> Record:
@@ -75,7 +75,7 @@ def minimum_record(view: MinimumView, sweep: str) -> Record:
     if view.reason:
         tags["raymc.reason"] = view.reason
     return Record(
-        identity=minimum_identity(sweep, view.key),
+        identity=minimum_identity(sweep, view.key, view.kind),
         name=view.name,
         params=_params(view.params),
         metrics=_metrics(view.metrics),

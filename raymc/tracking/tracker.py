@@ -44,7 +44,9 @@ class DatasetView:
 
 @dataclass(frozen=True)
 class MinimumView:
-    """One minimum. `params`: every resolved field of its trial by dotted name; `axes`: those that the sweep varies.
+    """One minimum, or (`kind`) a backbone that the sweep pre-trained, shown as a run beside the minima.
+
+    `params`: every resolved field of its trial by dotted name; `axes`: those that the sweep varies.
 
     `metrics` are final values (losses in nats, metrics as fractions); `curve` is the training curve, each point with
     its "step" and, say, "loss" and "learning_rate". `seconds`: wall-clock time of the training. `uri`: its folder.
@@ -62,6 +64,7 @@ class MinimumView:
     status: Status = "finished"
     reason: str = ""
     datasets: tuple[DatasetView, ...] = ()
+    kind: Literal["minimum", "backbone"] = "minimum"
 
     @cached_property
     def digest(self) -> str:
@@ -87,7 +90,7 @@ class MatrixView:
 class SweepView:
     """One whole sweep as it stands in the store.
 
-    `minima`: all of them, failed ones too; a minimum that an earlier view had and this one lacks leaves the tracker.
+    `backbones`: what the sweep pre-trained. `minima`: all of them, failed ones too; a minimum that an earlier view had and this one lacks leaves the tracker.
     `axes`: dotted name to the values taken. `params`: fields that all minima share (what an axis varies belongs in
     `axes`, so that a sweep that grows keeps its run). `matrices`: the headline first. `tables`: artifact name ending
     in .json (shown as a table), .csv or .parquet. `texts`: artifact name to text. `figures`: artifact name to a
@@ -96,6 +99,7 @@ class SweepView:
 
     name: str
     minima: Sequence[MinimumView]
+    backbones: Sequence[MinimumView] = ()
     description: str = ""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     params: Mapping[str, Value] = field(default_factory=dict)
@@ -115,6 +119,7 @@ class SweepView:
         """20 hex digits that stand for all of the above; a figure counts by its name."""
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         parts["minima"] = [(view.key, view.digest) for view in self.minima]
+        parts["backbones"] = [(view.key, view.digest) for view in self.backbones]
         parts["figures"] = list(self.figures)
         parts["matrices"] = [(m.name, m.title, m.unit, m.definition, m.values) for m in self.matrices]
         return _digest(parts)
