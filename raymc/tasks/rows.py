@@ -127,7 +127,9 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
                 (name for name in ("text", "text_pair", "label") if f"no column {getattr(task, name)!r}" in message),
                 None,
             )
-            yield absent_column or ("labels" if "not among" in message and task.labels else "dataset"), message
+            names_at_fault = "labels" if "not among" in message and task.labels else None
+            renamed = "rename" if "one label only" in message and task.rename else None
+            yield absent_column or names_at_fault or renamed or "dataset", message
     if columns and len(columns) == len(splits):  # a label may be in one split alone
         for label in task.rename:
             if all(label in column.unused for column in columns):
@@ -149,7 +151,7 @@ def _subset_faults(task: TaskSpec, rows: int, column: _Labels | None = None) -> 
             f"{task.train_split!r} has {rows}: enough for at most {choice.most_rows(subset.overlap, rows)} rows each",
         )
     elif column is not None and len(left := set(column.codes[choice.window(rows, subset)].tolist())) < 2:
-        yield "subset", f"its {subset.rows} rows have one label only: {column.names[left.pop()]!r}"
+        yield "subset", f"its rows have one label only: {column.names[left.pop()]!r}"
 
 
 def _target_faults(task: TaskSpec, names: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:

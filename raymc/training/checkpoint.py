@@ -81,7 +81,8 @@ class Checkpoints:
             weights: dict[str, Any] = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
             state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
             set_model_state_dict(model, weights, options=_FULL)
-            set_optimizer_state_dict(model, optimizer, state, options=_FULL)
+            if state["state"]:  # SGD without momentum keeps none
+                set_optimizer_state_dict(model, optimizer, state, options=_FULL)
             return step, json.loads((folder / "curve.json").read_text())
         return 0, []
 
