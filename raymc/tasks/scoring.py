@@ -1,4 +1,4 @@
-"""Loss and metrics of a model over a whole split: weighted by example, so that batches and padding change nothing."""
+"""Loss and metrics of a model over a whole split: weighted by term, so that batches and padding change nothing."""
 
 from __future__ import annotations
 
@@ -10,43 +10,111 @@ import numpy as np
 import torch
 
 from raymc.specs.errors import RaymcError
+from raymc.tasks.likelihoods import Likelihoods
 from raymc.tasks.tokens import Tokens, budget_batches, gather
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy in nats per example, metrics as fractions."""
+    """Mean cross-entropy in nats per example (text targets: per target token), metrics as fractions."""
 
     loss: float
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class RowScores:
+    """What a model does with each row; all arrays are in the order of the batches, `order` their row numbers.
+
+    loss: float64, cross-entropy summed over the row's terms, in nats; terms: int64, how many these are; gold: int64,
+    the label's index; predicted: int64 by the metrics' prefix, the index of the label that the model gives.
+    """
+
+    order: np.ndarray
+    loss: np.ndarray
+    terms: np.ndarray
+    gold: np.ndarray
+    predicted: dict[str, np.ndarray]
+
+    def total(self) -> Score:
+        """Raises RaymcError where the loss isn't finite."""
+        loss = float(self.loss.sum()) / int(self.terms.sum())
+        if not math.isfinite(loss):
+            raise RaymcError(f"the loss is not finite ({loss})")
+        found = {prefix: classification_metrics(self.gold, labels) for prefix, labels in self.predicted.items()}
+        return Score(loss, {prefix + name: value for prefix, part in found.items() for name, value in part.items()})
+
+
 class Scorer:
-    """A split made ready on a device: batches are padded once and used for every point of every path."""
+    """A split made ready for a classifier on a device: batches are padded once and used for every point of a path."""
 
     def __init__(self, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"):
         self.rows, self.tokens = len(tokens), int(tokens.offsets[-1])
         order = budget_batches(tokens, token_budget)
         batches = [gather(tokens, rows, device) for rows in order]
+        self._order = np.concatenate(order)
         self._labels = [batch.pop("labels") for batch in batches]
         self._batches = batches
 
-    @torch.inference_mode()
     def __call__(self, model: Any) -> Score:
         """One pass over the split. The model is in evaluation mode (no dropout); logits' loss is taken in fp32.
 
         Raises RaymcError where the loss isn't finite.
         """
+        return self.by_row(model).total()
+
+    @torch.inference_mode()
+    def by_row(self, model: Any) -> RowScores:
         losses, hits = [], []
         for batch, labels in zip(self._batches, self._labels, strict=True):
             logits = model(**batch).logits.float()
             losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
             hits.append(logits.argmax(-1))
-        loss = torch.cat(losses).double().sum().item() / self.rows
-        if not math.isfinite(loss):
-            raise RaymcError(f"the loss is not finite ({loss})")
-        predicted = torch.cat(hits).cpu().numpy()
-        return Score(loss, classification_metrics(torch.cat(self._labels).cpu().numpy(), predicted))
+        gold = torch.cat(self._labels).cpu().numpy()
+        loss, predicted = torch.cat(losses).double().cpu().numpy(), torch.cat(hits).cpu().numpy()
+        return RowScores(self._order, loss, np.ones_like(gold), gold, {"": predicted})
+
+
+class TextScorer:
+    """A split made ready for a seq2seq or causal model: rows are scored by their labels' texts.
+
+    likelihood_...: the label whose target has the highest log-likelihood (summed over its tokens; the first of equal
+    ones). generation_... (seq2seq): the label whose target, end-of-text token included, is token by token what greedy
+    decoding gives; a generation that is no label's target is a label of its own, which never is gold: it is wrong for
+    the accuracy and one more, F1 = 0, in the mean of macro-F1.
+    """
+
+    def __init__(self, kind: str, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"):
+        self._likelihoods = Likelihoods(kind, tokens, token_budget, device)
+        self._generates = kind == "seq2seq"
+        self.rows, self.tokens = len(tokens), self._likelihoods.tokens
+        order = self._likelihoods.order
+        self._gold, self._terms = tokens.labels[order], tokens.target_lengths[order]
+
+    def __call__(self, model: Any) -> Score:
+        """One pass over the split, as `Scorer`'s. The loss is that of the gold targets, per token of theirs."""
+        return self.by_row(model).total()
+
+    def by_row(self, model: Any) -> RowScores:
+        found, greedy = self._likelihoods(model)
+        predicted = {"likelihood_": found.argmax(1)}
+        if self._generates:
+            predicted["generation_"] = np.where(greedy.any(1), greedy.argmax(1), greedy.shape[1])
+        loss = -found[np.arange(len(found)), self._gold]
+        return RowScores(self._likelihoods.order, loss, self._terms, self._gold, predicted)
+
+
+def make_scorer(
+    kind: str, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"
+) -> Scorer | TextScorer:
+    """What scores a model of a kind (classifier, seq2seq, causal) on a split tokenized for that kind.
+
+    Its `rows` are the split's and its `tokens` the real ones (no padding) that one call computes; calling it with a
+    model gives a Score with the metrics of raymc.specs.results.METRICS, and `by_row` what they are made of.
+    """
+    return (
+        Scorer(tokens, token_budget, device) if kind == "classifier" else TextScorer(kind, tokens, token_budget, device)
+    )
 
 
 def classification_metrics(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

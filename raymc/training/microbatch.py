@@ -11,8 +11,9 @@ _SAVING = 0.1  # of the padded tokens, else it isn't worth two passes
 def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     """The shorter and the longer half of a right-padded batch, each as narrow as it can be; or the batch itself.
 
-    `attention_mask` is rows x width; tensors of that width are cut with it. Losses and gradients that are sums over
-    rows add up to those of the whole batch, up to rounding.
+    `attention_mask` is rows x width; tensors of that width are cut with it, but for those of a decoder (decoder_...),
+    whose width is their own. Losses and gradients that are sums over rows add up to those of the whole batch, up to
+    rounding.
     """
     mask = batch["attention_mask"]
     rows, width = mask.shape
@@ -24,10 +25,11 @@ def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     if len(shorter) * (width - narrow) < _SAVING * rows * width:
         return [batch]
     return [
-        {name: _cut(tensor[part], width, end) for name, tensor in batch.items()}
+        {name: _cut(name, tensor[part], width, end) for name, tensor in batch.items()}
         for part, end in ((shorter, narrow), (longer, width))
     ]
 
 
-def _cut(tensor: torch.Tensor, width: int, end: int) -> torch.Tensor:
-    return tensor[:, :end] if tensor.ndim > 1 and tensor.shape[1] == width else tensor
+def _cut(name: str, tensor: torch.Tensor, width: int, end: int) -> torch.Tensor:
+    own = name.startswith("decoder_") or tensor.ndim < 2 or tensor.shape[1] != width
+    return tensor if own else tensor[:, :end]

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForSequenceClassification
 
 from raymc.specs.errors import RaymcError
+from raymc.specs.task import TaskSpec
 from raymc.tasks.rows import Rows
 from raymc.tasks.scoring import Scorer, classification_metrics
 from raymc.tasks.tokens import Tokens, tokenize
@@ -34,7 +35,13 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def tokens(tokenizer, rows: Rows) -> Tokens:
-    return tokenize(tokenizer, rows, LABELS, 20)
+    return tokenize(
+        tokenizer,
+        rows,
+        LABELS,
+        TaskSpec.model_validate({"dataset": {"builtin": "grammar"}, "max_length": 20}),
+        "classifier",
+    )
 
 
 @pytest.fixture(scope="module")

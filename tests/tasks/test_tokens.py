@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from raymc.specs.task import TaskSpec
 from raymc.tasks.rows import Rows
 from raymc.tasks.tokens import Tokens, budget_batches, gather, tokenize
 
@@ -24,6 +26,10 @@ TEXTS = [
 SECOND = ["the dog sits", "bad bad bad bad", "", "1 2 3 4 5 6 7 8 9 10 11 12", "great"]
 LABELS = ["b", "a", "c", "a", "b"]
 NAMES = ("c", "a", "b")
+
+
+def task(max_length: int, **fields: Any) -> TaskSpec:
+    return TaskSpec.model_validate({"dataset": {"builtin": "grammar"}, "max_length": max_length, **fields})
 
 
 def lengths_only(lengths: list[int]) -> Tokens:
@@ -47,7 +53,7 @@ def own_padding(tokenizer, rows: Rows, picked: list[int], max_length: int) -> di
 @pytest.mark.parametrize("max_length", [4, 9, 16, 24])
 @pytest.mark.parametrize("picked", [[0, 1, 2, 3, 4], [3], [1], [4, 0], [2, 2, 1]])
 def test_gathered_rows_are_what_the_tokenizer_pads(tokenizer, rows: Rows, picked: list[int], max_length: int):
-    tokens = tokenize(tokenizer, rows, NAMES, max_length)
+    tokens = tokenize(tokenizer, rows, NAMES, task(max_length), "classifier")
     batch = gather(tokens, np.array(picked))
     expected = own_padding(tokenizer, rows, picked, max_length)
     assert set(batch) == {*expected, "labels"}
@@ -60,7 +66,7 @@ def test_gathered_rows_are_what_the_tokenizer_pads(tokenizer, rows: Rows, picked
 
 
 def test_second_sentences_have_a_type_of_their_own(tokenizer):
-    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, 24)
+    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, task(24), "classifier")
     assert tokens.types is not None
     batch = gather(tokens, np.array([0, 2]))
     assert batch["token_type_ids"].tolist() == [[0] * 5 + [1] * 4, [0] * 4 + [1] + [0] * 4]
@@ -71,7 +77,7 @@ def test_without_token_types_a_batch_has_none(tokenizer):
     plain = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", model_input_names=["input_ids"]
     )
-    tokens = tokenize(plain, Rows(TEXTS, None, LABELS), NAMES, 24)
+    tokens = tokenize(plain, Rows(TEXTS, None, LABELS), NAMES, task(24), "classifier")
     assert tokens.types is None
     assert set(gather(tokens, np.array([0, 1]))) == {"input_ids", "attention_mask", "labels"}
 
@@ -79,12 +85,13 @@ def test_without_token_types_a_batch_has_none(tokenizer):
 def test_padding_is_the_tokenizers_even_where_it_is_not_zero(tokenizer):
     odd = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="zebra")
     assert odd.pad_token_id not in (None, 0)
-    batch = gather(tokenize(odd, Rows(["a", "the cat runs"], None, ["a", "b"]), NAMES, 24), np.array([0, 1]))
+    tokens = tokenize(odd, Rows(["a", "the cat runs"], None, ["a", "b"]), NAMES, task(24), "classifier")
+    batch = gather(tokens, np.array([0, 1]))
     assert batch["input_ids"][0, 3:].tolist() == [odd.pad_token_id] * 2
 
 
 def test_arrays_are_flat_and_narrow(tokenizer):
-    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, 16)
+    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, task(16), "classifier")
     assert (tokens.ids.dtype, tokens.types.dtype, tokens.offsets.dtype) == (np.int32, np.int8, np.int64)
     assert (len(tokens), tokens.offsets[0], tokens.offsets[-1]) == (5, 0, len(tokens.ids))
     assert len(tokens.types) == len(tokens.ids)
@@ -95,7 +102,7 @@ def test_arrays_are_flat_and_narrow(tokenizer):
 
 def test_read_only_arrays_can_be_gathered(tokenizer):
     """As an object store hands them out."""
-    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, 16)
+    tokens = tokenize(tokenizer, Rows(TEXTS, SECOND, LABELS), NAMES, task(16), "classifier")
     expected = gather(tokens, np.arange(5))
     for array in (tokens.ids, tokens.types, tokens.offsets, tokens.labels):
         array.flags.writeable = False
