@@ -88,6 +88,11 @@ def labels_of(task: TaskSpec) -> tuple[str, ...] | None:
     return _names(task, _labels(task, task.train_split).labels)
 
 
+def row_count(task: TaskSpec, split: str) -> int:
+    """How many rows a split has; of a hub dataset it is fetched. Raises RaymcError as `read_rows` does."""
+    return len(_labels(task, split).codes)
+
+
 def check_labels(rows: Rows, labels: tuple[str, ...], what: str) -> None:
     """Raises RaymcError where a row has a label that isn't among `labels`."""
     _check(rows.labels, labels, what)
@@ -99,7 +104,7 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
     Hub datasets are not fetched: their faults show when the sweep runs.
     """
     if isinstance(task.dataset, HubDataset):
-        yield from _target_faults(task, task.labels)
+        yield from _text_faults(task, task.labels)
         return
     field = "path" if isinstance(task.dataset, LocalDataset) else "builtin"
     try:
@@ -134,7 +139,7 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
         for label in task.rename:
             if all(label in column.unused for column in columns):
                 yield "rename", f"no row has the label {label!r} (there are {', '.join(_found(columns))})"
-    yield from _target_faults(task, names)
+    yield from _text_faults(task, names)
 
 
 def _subset_faults(task: TaskSpec, rows: int, column: _Labels | None = None) -> Iterator[tuple[str, str]]:
@@ -154,16 +159,13 @@ def _subset_faults(task: TaskSpec, rows: int, column: _Labels | None = None) -> 
         yield "subset", f"its rows have one label only: {column.names[left.pop()]!r}"
 
 
-def _target_faults(task: TaskSpec, names: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:
-    """What is wrong with the labels' texts; `names` is None where the labels aren't known."""
-    unknown = [label for label in task.targets if names is not None and label not in names]
-    for label in unknown:
-        yield "targets", f"there is no label {label!r}; the labels are {', '.join(names or ())}"
-    seen: dict[str, str] = {}
-    for label in names or task.targets:
-        text = task.targets.get(label, label)
-        if seen.setdefault(text, label) != label:
-            yield "targets", f"labels {seen[text]!r} and {label!r} have the same text {text!r}"
+def _text_faults(task: TaskSpec, names: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the prompt and the labels' texts; `names` is None where the labels aren't known."""
+    from raymc.tasks.prompts import prompt_fault, target_fault
+
+    for field, fault in (("prompt", prompt_fault(task)), ("targets", target_fault(task, names))):
+        if fault:
+            yield field, fault
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class _Labels:
 
 
 def _labels(task: TaskSpec, split: str) -> _Labels:
-    """The labels of a split, read once for as long as the file stays as it is. Raises RaymcError as `read_rows`."""
+    """The labels of a split, read once for as long as its file stays as it is. Raises RaymcError as `read_rows`."""
     digest = None
     if isinstance(task.dataset, LocalDataset):
         path = dataset_files(task.dataset).get(split)

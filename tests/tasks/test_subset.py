@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.task import Subset, TaskSpec, training_row_count
-from raymc.tasks.rows import fingerprint, label_names, labels_of, read_rows, task_faults, training_rows
+from raymc.tasks.rows import fingerprint, label_names, labels_of, read_rows, row_count, task_faults, training_rows
 from raymc.tasks.subset import mislabelled, most_rows, share_of, window
 
 SHARES = st.decimals(0, 1, places=3).map(float)
@@ -162,7 +162,7 @@ def test_a_subset_with_noise_is_rows_of_the_split_with_some_labels_wrong(task, p
     assert rows.text == [f"row {i}" for i in indices]
     assert rows.text_pair == ([f"pair {i}" for i in indices] if pair else None)
     assert sum(label != LABELS[i] for label, i in zip(rows.labels, indices, strict=True)) == 5
-    assert len(rows) == training_row_count(spec, 40) == 20
+    assert len(rows) == training_row_count(spec, row_count(spec, "train")) == 20
     assert training_row_count(task(LABELS), 40) == 40
 
 
@@ -273,8 +273,9 @@ def faults(spec: TaskSpec) -> list[tuple[str, str]]:
         ),
         ({"subset": {"rows": 1}}, "subset", "its rows have one label only: 'b'"),
         ({"rename": {"d": "e"}}, "rename", "no row has the label 'd' (there are a, b, c)"),
-        ({"targets": {"d": "e"}}, "targets", "there is no label 'd'; the labels are a, b, c"),
+        ({"targets": {"d": "e"}}, "targets", "no label 'd' (labels: a, b, c)"),
         ({"targets": {"a": "b"}}, "targets", "labels 'a' and 'b' have the same text 'b'"),
+        ({"prompt": "classify"}, "prompt", "it has neither {text} nor {text_pair}, so all rows would be the same"),
         ({"rename": {"a": "c", "b": "c"}}, "rename", "the training rows have one label only: 'c'"),
     ],
 )
