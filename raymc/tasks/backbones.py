@@ -30,6 +30,7 @@ from raymc.specs.text import TextBackbone
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
+from raymc.tasks.perturbation import perturb
 
 CLASSES: dict[str, Any] = {
     "classifier": AutoModelForSequenceClassification,
@@ -83,9 +84,10 @@ def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
     """The trial's backbone as a model of its kind, in fp32 and training mode; a classifier has a head for `labels`.
 
     New tensors come from seeds.head (the head) and seeds.init (the pooler or what else lies between the checkpoint
-    and the head); torch's global random state is left as it was. `new_modules` of the model names the latter. Raises
-    RaymcError where the checkpoint can't be read, lacks weights of the network itself, is of an architecture that
-    model.kind doesn't fit, or (head: backbone) lacks a label.
+    and the head); all else is the checkpoint's, with the noise of model.perturbation. torch's global random state is
+    left as it was. `new_modules` of the model names what seeds.init drew. Raises RaymcError where the checkpoint
+    can't be read, lacks weights of the network itself, is of an architecture that model.kind doesn't fit, or (head:
+    backbone) lacks a label.
     """
     spec = trial.model
     place, commit = source(spec, store)
@@ -127,8 +129,10 @@ def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
         if classifies and not keep:  # a head that the checkpoint carries is for its own labels
             new |= {name for name, _ in model.named_parameters() if _is_head(name)}
         _initialize(model, new, trial)
+    if spec.perturbation is not None:
+        perturb(model, spec.perturbation, lambda seed, name: derived_seed("perturbation", seed, name), new)
     model.new_modules = tuple(sorted({name.rpartition(".")[0] for name in new if not _is_head(name)}))
-    if trial.task.max_length > (limit := _positions(model)):
+    if trial.task.max_length > (limit := position_limit(model)):
         raise RaymcError(f"task.max_length: {trial.task.max_length} is more than the model's {limit} positions")
     if order is not None:
         _reorder_head(model, order)
@@ -166,6 +170,8 @@ def tokenizer_digest(folder: Path) -> str:
 def _check_kind(spec: ModelSpec, config: Any, place: str) -> None:
     """Raises RaymcError where a kind and an architecture don't fit; some that don't, transformers loads in silence."""
     if spec.kind == "classifier":
+        if spec.head == "backbone" and spec.head_std is not None:
+            raise RaymcError("model.head_std: the head is the backbone's; head_std is for head: new")
         return
     if spec.head == "backbone" or spec.head_std is not None:
         field = "head" if spec.head == "backbone" else "head_std"
@@ -185,7 +191,7 @@ def _is_head(name: str) -> bool:
     return name.split(".")[0] in HEADS
 
 
-def _positions(model: Any) -> int:
+def position_limit(model: Any) -> int:
     """The most tokens that a row can have: RoBERTa and its kin keep their first positions for padding."""
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is None or limit <= 0:
@@ -196,17 +202,24 @@ def _positions(model: Any) -> int:
 
 
 def _initialize(model: Any, names: set[str], trial: TrialSpec) -> None:
-    """Draw new tensors as the architecture does, each module from its own stream."""
+    """Draw new tensors as the architecture does, each module from its own stream.
+
+    Weights of a head with `head_std` are that stream's first normal draws, so another deviation scales them.
+    """
     for owner in sorted({name.rpartition(".")[0] for name in names}):
         module = model.get_submodule(owner)
-        seed = trial.seeds.head if _is_head(owner + ".") else trial.seeds.init
-        torch.manual_seed(derived_seed("module", seed, owner))
+        seed = derived_seed("module", trial.seeds.head if _is_head(owner + ".") else trial.seeds.init, owner)
+        torch.manual_seed(seed)
         for part in module.modules():
             part._is_hf_initialized = False
         for tensor in module.parameters():
             if hasattr(tensor, "_is_hf_initialized"):
                 del tensor._is_hf_initialized
         model._init_weights(module)
+        if trial.model.head_std is not None and _is_head(owner + "."):
+            torch.manual_seed(seed)
+            for tensor in (tensor for tensor in module.parameters(recurse=False) if tensor.ndim > 1):
+                torch.nn.init.normal_(tensor, std=trial.model.head_std)
 
 
 def _head_order(config: Any, labels: tuple[str, ...], place: str) -> list[int] | None:
