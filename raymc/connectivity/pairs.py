@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
+from raymc.connectivity.selection import Selection
+from raymc.connectivity.shapes import Joints
 from raymc.landscape.grid import even_points
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.results import Evaluation, EvaluationSpec, Profile, space_of
-from raymc.specs.sweep import SweepSpec
-from raymc.specs.trial import TrialSpec
+from raymc.specs.results import Evaluation, EvaluationSpec, Profile
+from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
 
 
 @dataclass(frozen=True)
 class EndpointTask:
-    """Score one minimum on splits."""
+    """Score one minimum on row sets, by name: those whose labels it has."""
 
     key: str
     space: str
@@ -26,42 +27,89 @@ class EndpointTask:
 
 @dataclass(frozen=True)
 class PairTask:
-    """Score the interior points of one path on splits. a < b."""
+    """Score one path on row sets, by name. a < b.
+
+    `heads`, one a row set: path (interpolated), or the end (a or b) whose head is fixed along the path. Where it is
+    the path's, the ends are known from their evaluations; else the other end is scored with that head too.
+    """
 
     a: str
     b: str
     space: str
     curve: str
     splits: tuple[str, ...]
+    heads: tuple[Choice, ...]
 
 
 class Connections:
-    """The endpoints and pairs of a sweep, against what a store holds. Reads no weights and needs no torch."""
+    """The endpoints and pairs of a sweep, against what a store holds. Reads no weights and needs no torch.
 
-    def __init__(self, spec: SweepSpec, store: Store, trials: dict[str, TrialSpec]):
-        self.spec, self.store, self.trials = spec, store, trials
+    `points`: the sweep's, by key. `labels_of`: a task's labels, None where only the hub knows them.
+    """
+
+    def __init__(self, spec: SweepSpec, store: Store, points: Mapping[str, Point], labels_of: LabelsOf = named_labels):
+        self.spec, self.store = spec, store
         self.t = even_points(spec.connectivity.points)
+        self.row_sets = {rows.name: rows for rows in spec.row_sets}
+        self._order = sorted(points)
+        self._place = {key: i for i, key in enumerate(self._order)}
+        ordered = [points[key] for key in self._order]
+        self.selection = Selection(spec, ordered)
+        self._heads = Heads(spec, ordered, labels_of)
+        self._joints = Joints(ordered, spec.connectivity.space)
         self._keys: dict[tuple[str, ...], str] = {}
 
+    # What is asked for ------------------------------------------------------------------------------------------
+
+    def pairs(self, keys: set[str] | None = None) -> Iterator[tuple[str, str]]:
+        """The selected pairs a < b (of these minima) that some row set scores, in order: neighbours share minima."""
+        for i, j in self.selection.pairs():
+            a, b = self._order[i], self._order[j]
+            if (keys is None or (a in keys and b in keys)) and any(self._choices(i, j)):
+                yield a, b
+
+    def total_pairs(self) -> int:
+        """How many pairs there are, each counted once a curve."""
+        return sum(1 for _ in self.pairs()) * len(self.spec.connectivity.curves)
+
+    def endpoint_splits(self, key: str) -> tuple[str, ...]:
+        """Names of the row sets that a minimum is scored on by itself: those whose labels it has."""
+        return tuple(n for n, rows in self.row_sets.items() if self._heads.scores(self._place[key], rows))
+
+    def heads(self, a: str, b: str) -> dict[str, Choice]:
+        """Name of each row set that the path is scored on: whose head is used."""
+        choices = self._choices(self._place[a], self._place[b])
+        return {name: choice for name, choice in zip(self.row_sets, choices, strict=True) if choice is not None}
+
+    def _choices(self, i: int, j: int) -> list[Choice | None]:
+        return [self._heads.choose(i, j, rows) for rows in self.row_sets.values()]
+
     def space(self, *keys: str) -> str:
-        """The space in which minima are joined; `factors` only between minima of one method."""
-        spaces = {space_of(self.trials[key].tuning.method, self.spec.connectivity) for key in keys}
-        if spaces == {"weights", "factors"}:
-            return "mixed"
-        return spaces.pop() if len(spaces) == 1 else "delta_w"
+        """The space in which two minima are joined, or one is scored. Raises RaymcError where two have none."""
+        return self._joints.space(*(self._place[key] for key in keys))
+
+    def differs(self, a: str, b: str) -> str:
+        """In what two minima differ: factors or axes by name."""
+        return self.selection.differs(self._place[a], self._place[b])
+
+    def same_trajectory(self, a: str, b: str) -> bool:
+        """Whether two minima are snapshots of one run."""
+        return self.selection.same_trajectory(self._place[a], self._place[b])
+
+    # Where its records lie --------------------------------------------------------------------------------------
 
     def evaluation_key(self, split: str, space: str) -> str:
         return self._key("evaluation", split, space)
 
-    def profile_key(self, split: str, space: str, curve: str) -> str:
-        return self._key("profile", split, space, curve)
+    def profile_key(self, split: str, space: str, curve: str, head: str = "path") -> str:
+        return self._key("profile", split, space, curve, head)
 
-    def _key(self, kind: str, split: str, space: str, curve: str = "") -> str:
-        known = (kind, split, space, curve)
+    def _key(self, kind: str, split: str, space: str, curve: str = "", head: str = "path") -> str:
+        head = head if head == "path" else "own"
+        known = (kind, split, space, curve, head)
         if known not in self._keys:
-            how = EvaluationSpec(
-                task=self.spec.task, split=split, space=space, precision=self.spec.connectivity.precision
-            )
+            rows, precision = self.row_sets[split], self.spec.connectivity.precision
+            how = EvaluationSpec(task=rows.task, split=rows.split, space=space, precision=precision, head=head)
             points = self.spec.connectivity.points
             self._keys[known] = how.key() if kind == "evaluation" else how.profile_key(curve, points)
         return self._keys[known]
@@ -74,64 +122,85 @@ class Connections:
             body = self.store.get(layout.EVALUATIONS, self.evaluation_key(split, self.space(key)), key)
         except KeyError:
             return None
-        found = Evaluation.model_validate(body)
+        found = Evaluation.model_validate(body).model_copy(update={"split": split})  # its name may be another sweep's
         return found if found.weights == self.store.weights_digest(layout.MINIMA, key) else None
 
     def profile(self, a: str, b: str, curve: str, split: str) -> Profile | None:
         """The stored profile between two minima's present weights. Raises CorruptArtefact."""
+        head = self.heads(a, b).get(split)
+        if head is None:
+            return None
         try:
-            body = self.store.get(layout.PROFILES, self.profile_key(split, self.space(a, b), curve), f"{a}-{b}")
+            group = self.profile_key(split, self.space(a, b), curve, head)
+            body = self.store.get(layout.PROFILES, group, f"{a}-{b}")
         except KeyError:
             return None
-        found = Profile.model_validate(body)
+        found = Profile.model_validate(body).model_copy(update={"split": split})
         present = (self.store.weights_digest(layout.MINIMA, a), self.store.weights_digest(layout.MINIMA, b))
-        return found if (found.a_weights, found.b_weights) == present else None
+        whose = {"path": "path", "a": a, "b": b}[head]
+        return found if (found.a_weights, found.b_weights, found.head) == (*present, whose) else None
 
     def put(self, result: Evaluation | Profile) -> None:
+        """Keep a result; its `split` is the row set's name in this sweep."""
         body = result.model_dump(mode="json")
         if isinstance(result, Evaluation):
             group = self.evaluation_key(result.split, self.space(result.minimum))
             self.store.put(layout.EVALUATIONS, group, result.minimum, body)
         else:
-            group = self.profile_key(result.split, result.space, result.curve)
+            group = self.profile_key(result.split, result.space, result.curve, result.head)
             self.store.put(layout.PROFILES, group, f"{result.a}-{result.b}", body)
 
     # What is missing --------------------------------------------------------------------------------------------
 
-    def pairs(self, keys: set[str] | None = None) -> Iterator[tuple[str, str]]:
-        return itertools.combinations(sorted(self.trials if keys is None else keys), 2)
-
     def done_pairs(self, keys: set[str]) -> int:
         """How many pairs (of curves) among these minima have a record on every split; by a look at names alone."""
-        done = 0
-        names: dict[str, set[str]] = {}
-        for curve in self.spec.connectivity.curves:
-            for a, b in self.pairs(keys):
-                groups = [self.profile_key(s, self.space(a, b), curve) for s in self.spec.connectivity.splits]
-                for group in groups:
-                    if group not in names:
-                        names[group] = self.store.records(layout.PROFILES, group)
-                done += all(f"{a}-{b}" in names[group] for group in groups)
-        return done
+        return sum(not missing for _, _, missing in self._looked_at(keys))
 
     def done_endpoints(self, keys: set[str]) -> int:
-        """How many (minimum, split) evaluations there are; by a look at names alone."""
-        names: dict[str, set[str]] = {}
-        done = 0
-        for key in keys:
-            for split in self.spec.connectivity.splits:
-                group = self.evaluation_key(split, self.space(key))
-                if group not in names:
-                    names[group] = self.store.records(layout.EVALUATIONS, group)
-                done += key in names[group]
-        return done
+        """How many (minimum, row set) evaluations there are; by a look at names alone."""
+        names = _Names(self.store, layout.EVALUATIONS)
+        return sum(
+            key in names.of(self.evaluation_key(split, self.space(key)))
+            for key in keys & self._place.keys()
+            for split in self.endpoint_splits(key)
+        )
+
+    def forward_passes(self, keys: set[str]) -> tuple[int, int]:
+        """(passes over one row set that are still to do, all of them), given the minima that are there; as above.
+
+        A path takes its interior points, and one end more where the other's head is fixed.
+        """
+        endpoints = sum(len(self.endpoint_splits(key)) for key in self._order)
+        total, todo = endpoints, endpoints - self.done_endpoints(keys)
+        interior = len(self.t) - 2
+        for _, heads, missing in self._looked_at(keys, also_absent=True):
+            passes = {split: interior + (head != "path") for split, head in heads.items()}
+            total += sum(passes.values())
+            todo += sum(passes[split] for split in missing)
+        return todo, total
+
+    def _looked_at(
+        self, keys: set[str], also_absent: bool = False
+    ) -> Iterator[tuple[tuple[str, str], dict[str, Choice], list[str]]]:
+        """(pair, its heads, the row sets without a record) for every curve."""
+        names = _Names(self.store, layout.PROFILES)
+        for curve in self.spec.connectivity.curves:
+            for a, b in self.pairs(None if also_absent else keys):
+                heads, space = self.heads(a, b), self.space(a, b)
+                there = a in keys and b in keys
+                missing = [
+                    split
+                    for split, head in heads.items()
+                    if not there or f"{a}-{b}" not in names.of(self.profile_key(split, space, curve, head))
+                ]
+                yield (a, b), heads, missing
 
     def missing_endpoints(self, keys: set[str]) -> tuple[list[EndpointTask], list[CorruptArtefact]]:
         """What to evaluate among minima that are there, and the records that were corrupt (set aside)."""
         tasks: list[EndpointTask] = []
         corrupt: list[CorruptArtefact] = []
         for key in sorted(keys):
-            splits = tuple(s for s in self.spec.connectivity.splits if not self._whole(corrupt, key, s))
+            splits = tuple(split for split in self.endpoint_splits(key) if not self._whole(corrupt, key, split))
             if splits:
                 tasks.append(EndpointTask(key, self.space(key), splits))
         return tasks, corrupt
@@ -142,9 +211,11 @@ class Connections:
         corrupt: list[CorruptArtefact] = []
         for curve in self.spec.connectivity.curves:
             for a, b in self.pairs(keys):
-                splits = tuple(s for s in self.spec.connectivity.splits if not self._whole(corrupt, a, s, b, curve))
-                if splits:
-                    tasks.append(PairTask(a, b, self.space(a, b), curve, splits))
+                heads: dict[str, Choice] = {
+                    s: h for s, h in self.heads(a, b).items() if not self._whole(corrupt, a, s, b, curve)
+                }
+                if heads:
+                    tasks.append(PairTask(a, b, self.space(a, b), curve, tuple(heads), tuple(heads.values())))
         return tasks, corrupt
 
     def _whole(self, corrupt: list[CorruptArtefact], a: str, split: str, b: str = "", curve: str = "") -> bool:
@@ -157,3 +228,16 @@ class Connections:
             corrupt.append(error)
             return False
         return found is not None
+
+
+class _Names:
+    """The names of a store's records by group, each group listed once."""
+
+    def __init__(self, store: Store, kind: str):
+        self._store, self._kind = store, kind
+        self._groups: dict[str, set[str]] = {}
+
+    def of(self, group: str) -> set[str]:
+        if group not in self._groups:
+            self._groups[group] = self._store.records(self._kind, group)
+        return self._groups[group]

@@ -1,0 +1,163 @@
+"""Which pairs of a sweep's minima are joined, and in what the two of a pair differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import combinations
+from pathlib import PurePath
+from typing import Any
+
+from raymc.specs.connectivity import PairSelection
+from raymc.specs.errors import RaymcError
+from raymc.specs.factors import EXISTING, Configurations, value_of
+from raymc.specs.fields import nearest
+from raymc.specs.naming import name_of
+from raymc.specs.sweep import Point, SweepSpec
+
+_SHOWN = 3  # minima named where an end fits several
+
+
+class Selection:
+    """The pairs that a sweep's `connectivity.pairs` selects among its points. Minima go by their index.
+
+    All that is given must hold of a pair. Snapshots of one run are joined only where `same_trajectory` says so, also
+    where all pairs are taken.
+    """
+
+    def __init__(self, spec: SweepSpec, points: Sequence[Point]):
+        asked = spec.connectivity.pairs
+        self.asked = PairSelection() if isinstance(asked, str) else asked
+        self.points, self.axis_names = points, spec.axis_names
+
+    @cached_property
+    def configurations(self) -> Configurations:
+        return Configurations(self.points)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [name_of(point) for point in self.points]
+
+    @cached_property
+    def trajectories(self) -> Sequence[str | int]:
+        """What stands for each minimum's run; snapshots of one run have the same. Reads files where there are any."""
+        if all(point.trial.train.snapshot is None for point in self.points):
+            return range(len(self.points))  # different trials are different runs
+        known: dict[tuple[Any, ...], str] = {}  # by what is left without the snapshot, as the key of a run takes time
+        found = []
+        for i, point in enumerate(self.points):
+            run = (point.existing, *self.configurations.without(i, "train.snapshot"))
+            if run not in known:
+                known[run] = point.trial.trajectory
+            found.append(known[run])
+        return found
+
+    def same_trajectory(self, i: int, j: int) -> bool:
+        return self.trajectories[i] == self.trajectories[j]
+
+    def differs(self, i: int, j: int) -> str:
+        """In what two minima differ: the factor of `differ` that covers it all, else the axes (or fields), by name.
+
+        `existing` where one of them is a minimum that exists already.
+        """
+        known = self.configurations
+        factor = known.covering(i, j, self.asked.differ)
+        return factor or ", ".join(known.differs(i, j, [*self.axis_names, *self.asked.differ]))
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """The selected pairs i < j, each once, in order. Raises RaymcError for an end that isn't there."""
+        asked = self.asked
+        if not asked.same_trajectory:
+            runs = self.trajectories
+            yield from ((i, j) for i, j in self.before_trajectories() if runs[i] != runs[j])
+        else:
+            yield from self.before_trajectories()
+
+    def before_trajectories(self) -> Iterator[tuple[int, int]]:
+        """As `pairs`, those of one trajectory too."""
+        asked, known = self.asked, self.configurations
+        within, across = ([self._values(f) for f in factors] for factors in (asked.within, asked.across))
+
+        def holds(i: int, j: int) -> bool:
+            return all(v[i] == v[j] for v in within) and all(v[i] != v[j] for v in across)
+
+        if asked.only:
+            listed = {(self.end(one), self.end(other)) for one, other in asked.only}
+            chosen: Iterable[tuple[int, int]] = sorted({(min(pair), max(pair)) for pair in listed if len({*pair}) > 1})
+            if asked.differ:
+                chosen = [(i, j) for i, j in chosen if known.covering(i, j, asked.differ)]
+        elif asked.differ:
+            chosen = sorted({pair for factor in asked.differ for pair in known.pairs(factor)})
+        else:
+            chosen = combinations(range(len(self.points)), 2)
+        yield from chosen if not within and not across else (pair for pair in chosen if holds(*pair))
+
+    def _values(self, factor: str) -> list[int]:
+        """A number for each minimum's value of a factor."""
+        numbers: dict[Any, int] = {}
+        values = (self.configurations.value(i, factor) for i in range(len(self.points)))
+        return [numbers.setdefault(value, len(numbers)) for value in values]
+
+    # Ends ---------------------------------------------------------------------------------------------------------
+
+    def end(self, asked: str | Mapping[str, Any]) -> int:
+        """The one minimum that an end of `only` names. Raises RaymcError for none, and for several."""
+        if isinstance(asked, str):
+            found = [i for i, name in enumerate(self.names) if name == asked]
+            if not found and re.fullmatch(r"[0-9a-f]{6,}", asked):
+                found = [i for i, point in enumerate(self.points) if point.trial.key.startswith(asked)]
+            shown, hint = repr(asked), nearest(asked, self.names)
+        else:
+            found = [i for i in range(len(self.points)) if all(self._has(i, *item) for item in asked.items())]
+            shown, hint = _shown(asked), self._hint(asked)
+        if not found:
+            raise RaymcError(f"no minimum is {shown}{hint}")
+        if len(found) > 1:
+            some = ", ".join(f"{self.names[i]} ({self.points[i].trial.key[:8]})" for i in found[:_SHOWN])
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise RaymcError(f"{len(found)} minima are {shown}: {some}{more}; name one by its key")
+        return found[0]
+
+    def _has(self, i: int, factor: str, value: Any) -> bool:
+        point = self.points[i]
+        if factor == EXISTING or point.existing is not None:
+            return factor == EXISTING and value == point.existing
+        return _matches(value, point.values.get(factor)) or _matches(value, value_of(point.trial, factor))
+
+    def _hint(self, asked: Mapping[str, Any]) -> str:
+        """What the first factor that fits no minimum has instead."""
+        for factor, value in asked.items():
+            if any(self._has(i, factor, value) for i in range(len(self.points))):
+                continue
+            if factor == EXISTING:
+                present = [point.existing for point in self.points]
+            else:
+                present = [value_of(point.trial, factor) for point in self.points if point.existing is None]
+            known = list(dict.fromkeys(_shown(one) for one in present if one is not None))
+            if not known:
+                return f": no minimum has {factor}{nearest(factor, self.axis_names)}"
+            return f": {factor} is {', '.join(known[:_SHOWN])}{', ...' if len(known) > _SHOWN else ''}"
+        return ": no minimum has them all"
+
+
+def _matches(asked: Any, present: Any) -> bool:
+    """Whether a value is as asked for; of a section, the fields that are named. Paths may leave out their folders."""
+    if isinstance(asked, dict):
+        return isinstance(present, dict) and all(
+            name in present and _matches(value, present[name]) for name, value in asked.items()
+        )
+    if isinstance(asked, bool) or isinstance(present, bool):
+        return asked is present
+    if isinstance(asked, str) and isinstance(present, str) and present.startswith("/") and asked:
+        parts = [part for part in PurePath(asked).parts if part not in (".", "..")]
+        return asked == present or (bool(parts) and list(PurePath(present).parts[-len(parts) :]) == parts)
+    if isinstance(asked, (list, tuple)) and isinstance(present, (list, tuple)):
+        return list(asked) == list(present)
+    return asked == present
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_shown(one)}" for name, one in value.items()) + "}"
+    return str(value)
