@@ -5,37 +5,61 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from raymc.connectivity.pairs import EndpointTask, PairTask
-from raymc.landscape.curves import Linear
+from raymc.landscape.curves import Curve, Linear
 from raymc.landscape.distances import l2_and_cosine
 from raymc.landscape.grid import even_points
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical
-from raymc.specs.results import METRICS, Evaluation, Profile
+from raymc.specs.results import Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks.backbones import tokenizer_digest
-from raymc.tasks.points import PointModel, architecture_of
-from raymc.tasks.scoring import Scorer
+from raymc.tasks.points import PointModel, architecture_of, is_whole
+from raymc.tasks.scoring import Score, make_scorer
 from raymc.tasks.tokens import Tokens
 
 CURVES = {"linear": Linear}
+_MODELS = 2  # kept at once: pairs across tasks go to and fro between two heads
+
+Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
+
+
+@dataclass(frozen=True)
+class TokenSets:
+    """The row sets of a sweep as token ids, once per tokenizer.
+
+    `tokens`: by the tokenizer's digest and the row set's name. `labels`: by the row set's name, in the order of the
+    logits (of the choices).
+    """
+
+    kind: str
+    tokens: Mapping[str, Mapping[str, Tokens]]
+    labels: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is known of a minimum: the trial that made it, its labels and its tokenizer's digest."""
+
+    trial: TrialSpec
+    labels: tuple[str, ...]
+    tokenizer: str
 
 
 class Evaluator:
-    """One worker's evaluator. Keeps one model, and endpoints as flat vectors up to `cache_bytes` (two at least)."""
+    """One worker's evaluator. Keeps few models, and endpoints as flat vectors up to `cache_bytes` (two at least)."""
 
     def __init__(
         self,
         store: Store,
-        tokens: Mapping[str, Tokens],
-        labels: tuple[str, ...],
-        tokenizer: str,
+        sets: TokenSets,
         *,
         points: int,
         precision: str = "fp32",
@@ -43,25 +67,26 @@ class Evaluator:
         cache_bytes: int = 2 << 30,
         token_budget: int = 4096,
     ):
-        """`tokens`: by split, made with the tokenizer of digest `tokenizer`; `labels`: in the order of the logits."""
-        self._store, self._labels, self._tokenizer = store, labels, tokenizer
+        self._store, self._sets, self._token_budget = store, sets, token_budget
         self._t, self._precision, self._device, self._cache_bytes = even_points(points), precision, device, cache_bytes
-        self._scorers = {split: Scorer(part, token_budget, device) for split, part in tokens.items()}
-        self._model: PointModel | None = None
-        self._model_kind = ""
-        self._endpoints: OrderedDict[str, tuple[torch.Tensor, str]] = OrderedDict()
+        self._scorers: dict[tuple[str, str], Any] = {}
+        self._models: OrderedDict[str, PointModel] = OrderedDict()
+        self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
+        self._fresh: set[str] = set()  # whose hashes were checked for the task in hand
         self.loads = 0
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
-        """One evaluation a split. Raises RaymcError where it doesn't fit, CorruptArtefact where it is damaged."""
-        model = self._model_of(task.key, task.space)
-        vector, weights = self._endpoint(model, task.key)
-        model.flat.copy_(vector)
-        model.refresh()
+        """One evaluation a row set. Raises RaymcError where it doesn't fit, CorruptArtefact where it is damaged."""
+        self._fresh.clear()
+        made = self._made(task.key)
         results = []
         for split in task.splits:
+            kind, model = self._model_of(task.key, task.space, self._sets.labels[split])
+            vector, weights = self._endpoint(kind, model, task.key, self._sets.labels[split])
+            model.flat.copy_(vector)
+            model.refresh()
             started = time.perf_counter()
-            scorer = self._scorers[split]
+            scorer = self._scorer(made, split)
             score = scorer(model.model)
             results.append(
                 Evaluation(
@@ -78,95 +103,154 @@ class Evaluator:
             )
         return results
 
-    def pair(self, task: PairTask, ends: Mapping[str, tuple[Evaluation, Evaluation]]) -> list[Profile]:
-        """One profile a split; `ends` are the two endpoints' evaluations by split. Raises as `endpoint` does."""
-        if task.space == "mixed":
-            raise RaymcError("a full minimum has no factors; use connectivity.space: delta_w")
-        model = self._model_of(task.a, task.space)
-        a, a_weights = self._endpoint(model, task.a)
-        b, b_weights = self._endpoint(model, task.b)
-        for split, (first, last) in ends.items():
-            if (first.weights, last.weights) != (a_weights, b_weights):
-                raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
-        curve = CURVES[task.curve](a, b)
+    def pair(self, task: PairTask, ends: Ends) -> list[Profile]:
+        """One profile a row set; `ends` are the endpoints' evaluations by row set. Raises as `endpoint` does.
+
+        Where an end's own head is fixed along the path (`task.heads`), the other end is evaluated with that head here.
+        """
+        self._fresh.clear()
+        groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for split, head in zip(task.splits, task.heads, strict=True):
+            groups.setdefault((head, self._sets.labels[split]), []).append(split)
+        found = {
+            profile.split: profile
+            for (head, labels), splits in groups.items()
+            for profile in self._along(task, head, labels, splits, ends)
+        }
+        return [found[split] for split in task.splits]
+
+    def _along(
+        self, task: PairTask, head: str, labels: tuple[str, ...], splits: list[str], ends: Ends
+    ) -> list[Profile]:
+        """Row sets of one label order and one choice of the head: all scored at each point of the one path."""
+        owner = task.b if head == "b" else task.a
+        made = self._made(owner)
+        if made.tokenizer != self._made(task.b if owner == task.a else task.a).tokenizer:
+            raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
+        kind, model = self._model_of(owner, task.space, labels)
+        lender = "" if head == "path" else owner
+        a, a_weights = self._endpoint(kind, model, task.a, labels, "" if task.a == owner else lender)
+        b, b_weights = self._endpoint(kind, model, task.b, labels, "" if task.b == owner else lender)
+        known = {split: self._known(split, head, ends, a_weights, b_weights) for split in splits}
+        curve: Curve = CURVES[task.curve](a, b)
         distance, cosine = l2_and_cosine(a, b)
-        scores: dict[str, list[Any]] = {split: [] for split in task.splits}
-        seconds = dict.fromkeys(task.splits, 0.0)
-        for t in self._t[1:-1]:
-            curve.point(t, model.flat)
-            model.refresh()
-            for split in task.splits:
+        scores: dict[str, list[Score]] = {split: [] for split in splits}
+        seconds = dict.fromkeys(splits, 0.0)
+        for index, t in enumerate(self._t):
+            place = {0: 0, len(self._t) - 1: 1}.get(index)
+            missing = [split for split in splits if place is None or known[split][place] is None]
+            if missing:
+                curve.point(t, model.flat)
+                model.refresh()
+            for split in splits:
+                if split not in missing:
+                    assert place is not None
+                    evaluation = known[split][place]
+                    assert evaluation is not None
+                    scores[split].append(Score(evaluation.loss, evaluation.metrics))
+                    continue
                 started = time.perf_counter()
                 try:
-                    scores[split].append(self._scorers[split](model.model))
+                    scores[split].append(self._scorer(made, split)(model.model))
                 except RaymcError as error:
                     raise RaymcError(f"split {split}, t = {t:g}: {error}") from error
                 seconds[split] += time.perf_counter() - started
-        results = []
-        for split in task.splits:
-            first, last = ends[split]
-            results.append(
-                Profile(
-                    a=task.a,
-                    b=task.b,
-                    a_weights=a_weights,
-                    b_weights=b_weights,
-                    curve=task.curve,
-                    space=task.space,
-                    split=split,
-                    rows=self._scorers[split].rows,
-                    tokens=self._scorers[split].tokens,
-                    t=tuple(self._t),
-                    loss=(first.loss, *(score.loss for score in scores[split]), last.loss),
-                    metrics={
-                        name: (first.metrics[name], *(s.metrics[name] for s in scores[split]), last.metrics[name])
-                        for name in METRICS
-                    },
-                    distance_l2=distance,
-                    cosine=cosine,
-                    seconds=seconds[split],
-                    device=self._device,
-                )
+        return [
+            Profile(
+                a=task.a,
+                b=task.b,
+                a_weights=a_weights,
+                b_weights=b_weights,
+                curve=task.curve,
+                space=task.space,
+                split=split,
+                head=lender or "path",
+                rows=self._scorer(made, split).rows,
+                tokens=self._scorer(made, split).tokens,
+                t=tuple(self._t),
+                loss=tuple(score.loss for score in scores[split]),
+                metrics={name: tuple(s.metrics[name] for s in scores[split]) for name in scores[split][0].metrics},
+                distance_l2=distance,
+                cosine=cosine,
+                seconds=seconds[split],
+                device=self._device,
             )
-        return results
+            for split in splits
+        ]
 
-    def _model_of(self, key: str, space: str) -> PointModel:
-        """A model of this minimum's kind: the one in hand where it fits."""
-        trial = self._trial(key)[0]
-        body = trial.model_dump(mode="json")
-        full = trial.tuning.method == "full"
+    def _known(
+        self, split: str, head: str, ends: Ends, a_weights: str, b_weights: str
+    ) -> tuple[Evaluation | None, Evaluation | None]:
+        """What needs no forward pass: an end's evaluation, unless it is scored with the other's head."""
+        first, last = ends.get(split, (None, None))
+        for evaluation, weights in ((first, a_weights), (last, b_weights)):
+            if evaluation is not None and evaluation.weights != weights:
+                raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
+        return (None if head == "b" else first, None if head == "a" else last)
+
+    def _scorer(self, made: _Made, split: str) -> Any:
+        known = (made.tokenizer, split)
+        if known not in self._scorers:
+            if made.tokenizer not in self._sets.tokens:
+                raise RaymcError(f"{made.trial.key} has a tokenizer that split {split} was not read with")
+            tokens = self._sets.tokens[made.tokenizer][split]
+            self._scorers[known] = make_scorer(self._sets.kind, tokens, self._token_budget, self._device)
+        return self._scorers[known]
+
+    def _model_of(self, key: str, space: str, labels: tuple[str, ...]) -> tuple[str, PointModel]:
+        """A model of this minimum's kind, and what tells the kind: one in hand where it fits."""
+        made = self._made(key)
+        body = made.trial.model_dump(mode="json")
         folder = self._store.folder(layout.MINIMA, key)
-        shape = architecture_of(folder) if full else [body["model"], body["tuning"] if space == "factors" else ""]
-        kind = canonical([space, shape])
-        if self._model is None or self._model_kind != kind:
-            self._model, self._model_kind = PointModel(folder, trial, self._labels, space, self._store), kind
-            self._model.to(self._device, self._precision)
-            self._endpoints.clear()
-        return self._model
+        shape = architecture_of(folder) if is_whole(folder) else [body["model"], body["tuning"]]
+        kind = canonical([space, shape, labels])
+        if kind in self._models:
+            self._models.move_to_end(kind)
+        else:
+            while len(self._models) >= _MODELS:
+                gone, _ = self._models.popitem(last=False)
+                for known in [known for known in self._endpoints if known[0] == gone]:
+                    del self._endpoints[known]
+            self._models[kind] = PointModel(folder, made.trial, made.labels, space, self._store)
+            self._models[kind].to(self._device, self._precision)
+        return kind, self._models[kind]
 
-    def _endpoint(self, model: PointModel, key: str) -> tuple[torch.Tensor, str]:
-        """A minimum's flat vector and the digest of its weights; from the cache, or read with its hashes checked."""
-        weights = self._store.weights_digest(layout.MINIMA, key)
-        if key in self._endpoints and self._endpoints[key][1] == weights:
-            self._endpoints.move_to_end(key)
-            return self._endpoints[key]
-        self._endpoints.pop(key, None)  # of a minimum that was damaged and trained again
-        trial, labels, tokenizer = self._trial(key)
-        if labels != self._labels:
-            raise RaymcError(f"{key} has labels {', '.join(labels)}, the task {', '.join(self._labels)}")
-        if tokenizer != self._tokenizer:
-            raise RaymcError(f"{key} has another tokenizer than the sweep's first minimum")
-        vector = model.read(self._store.folder(layout.MINIMA, key), trial, labels).to(self._device)
+    def _endpoint(
+        self, kind: str, model: PointModel, key: str, labels: tuple[str, ...], lender: str = ""
+    ) -> tuple[torch.Tensor, str]:
+        """A minimum's flat vector in a model's layout, and the digest of its weights.
+
+        With the head of the minimum `lender`, if one is named, which is in the cache. From the cache, or read with its
+        hashes checked.
+        """
+        weights, known = self._store.weights_digest(layout.MINIMA, key), (kind, key, lender)
+        if known in self._endpoints and self._endpoints[known][1] == weights:
+            self._endpoints.move_to_end(known)
+            return self._endpoints[known]
+        self._endpoints.pop(known, None)  # of a minimum that was damaged and trained again
+        made = self._made(key)
+        heads = self._sets.kind == "classifier"
+        if heads and not lender and set(made.labels) != set(labels):
+            raise RaymcError(f"{key} has labels {', '.join(made.labels)}, the task {', '.join(labels)}")
+        folder = self._store.folder(layout.MINIMA, key)
+        head = self._endpoint(kind, model, lender, labels)[0].cpu() if lender else None
+        order = labels if heads and not lender else None
+        vector = model.read(folder, made.trial, made.labels, head_from=head, order=order).to(self._device)
         self.loads += 1
-        while len(self._endpoints) > 1 and (len(self._endpoints) + 1) * model.nbytes > self._cache_bytes:
+        size = vector.numel() * 4
+        while len(self._endpoints) > 1 and self._cached_bytes() + size > self._cache_bytes:
             self._endpoints.popitem(last=False)
-        self._endpoints[key] = (vector, weights)
+        self._endpoints[known] = (vector, weights)
         return vector, weights
 
-    def _trial(self, key: str) -> tuple[TrialSpec, tuple[str, ...], str]:
-        """What made a minimum, its labels and its tokenizer's digest. Unless it is cached, its hashes are checked."""
-        if key not in self._endpoints:
+    def _cached_bytes(self) -> int:
+        return sum(vector.numel() * 4 for vector, _ in self._endpoints.values())
+
+    def _made(self, key: str) -> _Made:
+        """What made a minimum. Unless it is cached, its hashes are checked."""
+        if key not in self._fresh and not any(key == known[1] for known in self._endpoints):
             self._store.verify(layout.MINIMA, key, deep=True)
+        self._fresh.add(key)
         body = self._store.read_json(layout.MINIMA, key, layout.PROVENANCE)
         tokenizer = tokenizer_digest(self._store.folder(layout.MINIMA, key))
-        return TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), tokenizer
+        return _Made(TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), tokenizer)

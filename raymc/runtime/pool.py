@@ -17,6 +17,7 @@ from raymc.specs.progress import Progress
 from raymc.specs.results import Evaluation, Profile
 
 Task = EndpointTask | PairTask
+Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,14 @@ class EvaluatorSettings:
     token_budget: int
 
 
-def make_tokens(spec_json: str, storage: str, minimum: str) -> tuple[dict[str, Any], tuple[str, ...], str]:
-    """Run as a Ray task: the token ids of all splits, the label names, and the tokenizer's digest.
+def make_tokens(spec_json: str, storage: str, minima: Sequence[str]) -> tuple[Any, bool]:
+    """Run as a Ray task: the TokenSets of a sweep's row sets, for every tokenizer that the minima have; and True.
 
-    Raises RaymcError where rows can't be read or have a label that the minima don't know.
+    The driver waits for the second, so that it doesn't have to fetch the first.
+
+    Raises RaymcError where rows can't be read or have a label that the training rows don't have.
     """
+    from raymc.connectivity.evaluator import TokenSets
     from raymc.specs.sweep import SweepSpec
     from raymc.store import layout
     from raymc.store.store import Store
@@ -47,21 +51,26 @@ def make_tokens(spec_json: str, storage: str, minimum: str) -> tuple[dict[str, A
     backbones.quiet()
     spec = SweepSpec.model_validate_json(spec_json)
     store = Store(storage)
-    folder = store.folder(layout.MINIMA, minimum)
-    tokenizer = backbones.load_tokenizer(str(folder), None, spec.model.trust_remote_code)
-    labels = label_names(spec.task, read_rows(spec.task, spec.task.train_split))
-    tokens = {}
-    for split in spec.connectivity.splits:
-        rows = read_rows(spec.task, split)
-        check_labels(rows, labels, split)
-        tokens[split] = tokenize(tokenizer, rows, labels, spec.task.max_length)
-    return tokens, labels, backbones.tokenizer_digest(folder)
+    by_file = {store.file_digest(layout.MINIMA, key, "tokenizer.json") or key: key for key in minima}
+    folders = {backbones.tokenizer_digest(store.folder(layout.MINIMA, key)): key for key in by_file.values()}
+    tokens: dict[str, dict[str, Any]] = {digest: {} for digest in folders}
+    labels = {}
+    for rows_of in spec.row_sets:
+        task = rows_of.task
+        labels[rows_of.name] = label_names(task, read_rows(task, task.train_split))
+        rows = read_rows(task, rows_of.split)
+        check_labels(rows, labels[rows_of.name], rows_of.name)
+        for digest, key in folders.items():
+            folder = str(store.folder(layout.MINIMA, key))
+            tokenizer = backbones.load_tokenizer(folder, None, spec.model.trust_remote_code)
+            tokens[digest][rows_of.name] = tokenize(tokenizer, rows, labels[rows_of.name], task, spec.model.kind)
+    return TokenSets(spec.model.kind, tokens, labels), True
 
 
 class EvaluatorActor:
     """One evaluator in its own process. Faults of a task are returned by class, so that none is taken for a crash."""
 
-    def __init__(self, settings: EvaluatorSettings, tokens: dict[str, Any], labels: tuple[str, ...], tokenizer: str):
+    def __init__(self, settings: EvaluatorSettings, sets: Any):
         import torch
 
         from raymc.connectivity.evaluator import Evaluator
@@ -72,9 +81,7 @@ class EvaluatorActor:
         torch.set_num_threads(max(1, int(settings.cpus)))
         self._evaluator = Evaluator(
             Store(settings.storage),
-            tokens,
-            labels,
-            tokenizer,
+            sets,
             points=settings.points,
             precision=settings.precision,
             device="cuda" if settings.gpus else "cpu",
@@ -82,7 +89,7 @@ class EvaluatorActor:
             token_budget=settings.token_budget,
         )
 
-    def evaluate(self, task: Task, ends: Mapping[str, tuple[Evaluation, Evaluation]]) -> list[Any] | RaymcError:
+    def evaluate(self, task: Task, ends: Ends) -> list[Any] | RaymcError:
         try:
             if isinstance(task, EndpointTask):
                 return list(self._evaluator.endpoint(task))
@@ -95,16 +102,21 @@ class Pool:
     """Actors on a joined Ray cluster. Use as a context: they are gone at its end."""
 
     def __init__(
-        self, settings: EvaluatorSettings, spec_json: str, minimum: str, actors: int, retries: int, progress: Progress
+        self,
+        settings: EvaluatorSettings,
+        spec_json: str,
+        minima: Sequence[str],
+        actors: int,
+        retries: int,
+        progress: Progress,
     ):
         self._retries, self._progress, self._count = retries, progress, actors
-        make: Any = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=3, max_retries=2)
-        tokens, labels, tokenizer = make.remote(spec_json, settings.storage, minimum)
+        make: Any = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=2, max_retries=2)
+        self._sets, made = make.remote(spec_json, settings.storage, list(minima))  # nodes share one copy
         try:
-            self._labels, self._tokenizer = ray.get([labels, tokenizer])
+            ray.get(made)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, RaymcError) else error from error
-        self._tokens = tokens  # a reference: each node reads the one copy in its shared memory
         self._settings = settings
         options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "max_restarts": 0}
         self._actor = ray.remote(EvaluatorActor).options(**options)
@@ -121,7 +133,7 @@ class Pool:
     def run(
         self,
         tasks: Sequence[Task],
-        ends: Callable[[PairTask], Mapping[str, tuple[Evaluation, Evaluation]]],
+        ends: Callable[[PairTask], Ends],
         done: Callable[[Task, list[Evaluation | Profile]], None],
         stop: threading.Event,
     ) -> list[tuple[Task, RaymcError]]:
@@ -166,7 +178,7 @@ class Pool:
         return failed
 
     def _new(self) -> Any:
-        actor = self._actor.remote(self._settings, self._tokens, self._labels, self._tokenizer)
+        actor = self._actor.remote(self._settings, self._sets)
         self._actors.append(actor)
         return actor
 

@@ -17,7 +17,6 @@ from ray.tune.stopper import Stopper
 
 from raymc.runtime.trial import FAILED, Settings, Trial, tune_trial
 from raymc.specs.progress import Progress
-from raymc.store import layout
 from raymc.store.store import Store
 
 
@@ -35,7 +34,8 @@ class _Live:
     def fail(self, trial: Trial, reason: str) -> None:
         self.failed[trial.key] = reason
         self.progress.say(f"{trial.name} failed: {reason}")
-        self.progress.advance(False)
+        for key in trial.keys:
+            self.progress.advance(self.store.has(trial.kind, key))
 
 
 _LIVE: dict[int, _Live] = {}
@@ -60,8 +60,9 @@ class _Watch(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
         live, ours = self._of(trial)
-        if live.store.has(ours.kind, ours.key):
-            live.progress.advance()
+        if ours.done(live.store):
+            for _ in ours.keys:
+                live.progress.advance()
             live.finished(ours)
         elif ours.key in live.failed:
             live.fail(ours, live.failed[ours.key])
@@ -98,7 +99,7 @@ def run_trials(
     finished: Callable[[Trial], None],
     verbose: bool = False,
 ) -> dict[str, str]:
-    """Train all of them, `concurrent` at a time; the reason of each that failed, by key.
+    """Train all of them, `concurrent` at a time; the reason of each run that failed, by its key.
 
     A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint. Once
     `stop` is set no trial goes on; what is finished is in the store. `finished` is called in the driver.
@@ -116,7 +117,7 @@ def _search(
     number: int, live: _Live, trials: list[Trial], settings: Settings, concurrent: int, verbose: bool
 ) -> dict[str, str]:
     store = live.store
-    nested = settings.workers > 1 and any(trial.kind == layout.MINIMA for trial in trials)
+    nested = settings.workers > 1
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
     own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else _bundle(settings)
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
@@ -151,7 +152,7 @@ def _search(
     finally:
         shutil.rmtree(settings.scratch, ignore_errors=True)
     for trial in trials:
-        if store.has(trial.kind, trial.key):
+        if trial.done(store):
             live.failed.pop(trial.key, None)
         elif trial.key not in live.failed and not live.stop.is_set():
             live.failed[trial.key] = "it ended without a result"

@@ -1,4 +1,4 @@
-"""What one trial does in its process: pre-train a backbone or fine-tune a minimum, alone or with other workers."""
+"""What one trial does in its process: one run of pre-training or fine-tuning, alone or with other workers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,34 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from raymc.specs.errors import RaymcError
+from raymc.specs.model import Pretrained
+from raymc.specs.trial import TrialSpec
 from raymc.store import layout
+from raymc.store.store import Store
 
 FAILED = "raymc_failed"
+_BACKBONE: TypeAdapter[Pretrained] = TypeAdapter(Pretrained)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing to train. `body` is the JSON of a TrialSpec (kind minima) or of a GrammarBackbone (kind backbones)."""
+    """One run, which yields one artefact or, with snapshots, several of a trajectory.
+
+    `kind`: minima or backbones. `key`: of the run. `keys`, `bodies`: each artefact's key, and the JSON of its TrialSpec
+    or backbone.
+    """
 
     kind: str
     key: str
     name: str
-    body: dict[str, Any]
+    keys: tuple[str, ...]
+    bodies: tuple[dict[str, Any], ...]
+
+    def done(self, store: Store) -> bool:
+        return all(store.has(self.kind, key) for key in self.keys)
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ def tune_trial(config: dict[str, Any]) -> None:
     from ray import tune
 
     trial, settings = Trial(**config["trial"]), Settings(**config["settings"])
-    if settings.workers > 1 and trial.kind == layout.MINIMA:
+    if settings.workers > 1:
         _with_train(trial, settings)
         return
     _guarded(trial, settings, tune.report)
@@ -73,9 +87,6 @@ def _train(
 ) -> None:
     import torch
 
-    from raymc.specs.model import GrammarBackbone
-    from raymc.specs.trial import TrialSpec
-    from raymc.store.store import Store
     from raymc.training.parallel import Group
 
     torch.set_num_threads(max(1, int(settings.cpus)))
@@ -96,11 +107,18 @@ def _train(
     if trial.kind == layout.BACKBONES:
         from raymc.training.pretrain import pretrain
 
-        pretrain(GrammarBackbone.model_validate(trial.body), store, group, **options)
-    else:
-        from raymc.training.finetune import finetune
+        pretrain([_BACKBONE.validate_python(body) for body in trial.bodies], store, group, **options)
+        return
+    trials = [TrialSpec.model_validate(body) for body in trial.bodies]
+    if trials[0].tuning.method == "existing":
+        from raymc.training.existing import take
 
-        finetune(TrialSpec.model_validate(trial.body), store, group, **options)
+        if rank == 0:
+            take(trials[0], store)
+        return
+    from raymc.training.finetune import finetune
+
+    finetune(trials, store, group, **options)
 
 
 def _with_train(trial: Trial, settings: Settings) -> None:

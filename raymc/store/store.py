@@ -121,6 +121,11 @@ class Store:
         weights = {name: entry["sha256"] for name, entry in files.items() if name.endswith(".safetensors")}
         return hashlib.sha256(canonical(weights).encode()).hexdigest()[:20]
 
+    def file_digest(self, kind: str, key: str, name: str) -> str | None:
+        """SHA-256 of one file of a folder, from the manifest; None where there is none. Raises CorruptArtefact."""
+        entry = self._manifest(kind, key)["files"].get(name)
+        return entry["sha256"] if entry else None
+
     def read_json(self, kind: str, key: str, name: str) -> dict[str, Any]:
         """A JSON file of a folder, checked against its hash. Raises CorruptArtefact where it isn't what was written."""
         entry = self._manifest(kind, key)["files"].get(name)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
-from raymc.specs.content import backbone_fault, positions
+from raymc.connectivity.faults import connectivity_faults
+from raymc.specs.content import backbone_fault, backbone_key, positions
 from raymc.specs.errors import Fault, RaymcError, SpecError
-from raymc.specs.model import GrammarBackbone
+from raymc.specs.methods import method_fault
+from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
 from raymc.specs.sweep import Point, SweepSpec
+from raymc.specs.task import HubDataset, TaskSpec
+from raymc.specs.text import TextBackbone
+from raymc.specs.trial import TrialSpec
 from raymc.specs.yaml import DataPath
 from raymc.store import layout
 from raymc.store.store import Store
@@ -45,64 +51,127 @@ def trials_by_key(spec: SweepSpec) -> dict[str, Point]:
 
 
 def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
-    from raymc.tasks.rows import task_faults
+    from raymc.tasks.rows import labels_of
 
     seen: set[str] = set()
-    splits = {split: f"connectivity.splits.{i}" for i, split in enumerate(spec.connectivity.splits)}
-    base = spec.task.model_dump_json()
-    for point in spec.points:
-        model, task = point.trial.model, point.trial.task
-        if (text := model.model_dump_json()) not in seen:
-            seen.add(text)
-            if fault := backbone_fault(model):
-                yield locate(_place(point, "model.backbone"), fault)
-            elif isinstance(model.backbone, GrammarBackbone):
-                from raymc.tasks.grammar import ALL_DOMAINS, DOMAINS
+    for index, point in enumerate(spec.points):
+        place = _placer(spec, point, index)
+        for field, message in _point_faults(spec, point, seen):
+            yield locate(place(field), message)
+    for path, message in _row_set_faults(spec):
+        yield locate(path, message)
+    for path, message in connectivity_faults(spec, labels_of):
+        yield locate(path, message)
+    kinds = {point.trial.model.kind for point in spec.points}
+    if len(kinds) > 1:
+        yield locate(("axes", "model.kind"), f"one kind a sweep, not {', '.join(sorted(kinds))}: they share no path")
 
-                if model.backbone.domain not in (*DOMAINS, ALL_DOMAINS):
-                    known = ", ".join((*DOMAINS, ALL_DOMAINS))
-                    yield locate(_place(point, "model.backbone.domain"), f"no domain of the grammar (it has {known})")
-                if model.backbone.batch_size > model.backbone.rows:
-                    yield locate(_place(point, "model.backbone.batch_size"), "more than rows")
+
+def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tuple[str, str]]:
+    """(dotted field of the trial, what is wrong); what was looked at for another point isn't looked at again."""
+    from raymc.tasks.optimizers import optimizer_fault
+    from raymc.tasks.rows import task_faults
+
+    trial = point.trial
+    model, task, train = trial.model, trial.task, trial.train
+    sound = True
+    if (text := f"{model.model_dump_json()}{point.existing}") not in seen:
+        seen.add(text)
+        for field, message in _backbone_faults(model, point.existing is not None):
+            sound = False
+            yield field, message
+    if sound and (text := f"{model.model_dump_json()}{trial.tuning.model_dump_json()}{task.max_length}") not in seen:
+        seen.add(text)
+        if fault := method_fault(trial):
+            yield ("task.max_length" if "positions" in fault else "tuning"), fault
         limit = positions(model)
         if limit is not None and task.max_length > limit:
-            message = f"{task.max_length} tokens are more than the {limit} that the backbone can read"
-            yield locate(_place(point, "task.max_length"), message)
+            yield "task.max_length", f"{task.max_length} tokens are more than the {limit} that the backbone can read"
+    if point.existing is None:
         if (text := task.model_dump_json()) not in seen:
             seen.add(text)
-            wanted = {task.train_split: "train_split", **(splits if text == base else {})}
-            for field, message in task_faults(task, wanted):
-                path = field if field.startswith("connectivity.") else f"task.{field}"
-                yield locate(_place(point, path), message)
-        size, workers = point.trial.train.batch_size, spec.resources.trial.workers
-        if size < workers:
-            yield locate(_place(point, "train.batch_size"), f"{size} rows can't be split over {workers} workers")
-        if spec.connectivity.space == "factors" and point.trial.tuning.method == "full" and len(spec.points) > 1:
-            methods = {other.trial.tuning.method for other in spec.points}
-            if len(methods) > 1:
-                yield locate(("connectivity", "space"), "factors: full minima have none; use delta_w")
-    if base not in seen:  # every minimum is tuned on another task than the one it is scored on
-        for field, message in task_faults(spec.task, {spec.task.train_split: "train_split", **splits}):
-            path = field if field.startswith("connectivity.") else f"task.{field}"
-            yield locate(tuple(path.split(".")), message)
+            for field, message in task_faults(task, {task.train_split: "train_split"}):
+                yield f"task.{field}", message
+        workers = spec.resources.trial.workers
+        if train.batch_size < workers:
+            yield "train.batch_size", f"{train.batch_size} rows can't be split over {workers} workers"
+        if fault := optimizer_fault(train.optimizer, spec.resources.trial.strategy, workers):
+            yield "train.optimizer", fault
+        if train.snapshot is not None and train.steps is None and not isinstance(task.dataset, HubDataset):
+            yield from _late_snapshot(trial)
 
 
-def _place(point: Point, dotted: str) -> DataPath:
+def _late_snapshot(trial: TrialSpec) -> Iterator[tuple[str, str]]:
+    from raymc.tasks.rows import training_rows
+    from raymc.training.schedule import steps_of
+
+    with contextlib.suppress(RaymcError):  # said of the task already
+        steps = steps_of(trial, len(training_rows(trial.task)[0]))
+        if trial.train.snapshot is not None and trial.train.snapshot > steps:
+            yield "train.snapshot", f"{trial.train.snapshot} is past the end of the run, {steps} steps"
+
+
+def _backbone_faults(model: ModelSpec, existing: bool) -> Iterator[tuple[str, str]]:
+    backbone = model.backbone
+    if isinstance(backbone, TextBackbone):
+        from raymc.tasks.text_faults import text_faults
+
+        for field, message in text_faults(backbone):
+            yield f"model.backbone.{field}", message
+    elif isinstance(backbone, GrammarBackbone):
+        from raymc.tasks.grammar import ALL_DOMAINS, DOMAINS
+
+        if backbone.domain not in (*DOMAINS, ALL_DOMAINS):
+            known = ", ".join((*DOMAINS, ALL_DOMAINS))
+            yield "model.backbone.domain", f"no domain of the grammar (it has {known})"
+        if backbone.batch_size > backbone.rows:
+            yield "model.backbone.batch_size", "more than rows"
+    elif fault := backbone_fault(model, existing):
+        yield "model.backbone", fault
+
+
+def _row_set_faults(spec: SweepSpec) -> Iterator[tuple[DataPath, str]]:
+    """Faults of what is scored: a split, a column or a label that isn't there."""
+    from raymc.tasks.rows import task_faults
+
+    tasks: dict[str, tuple[TaskSpec, dict[str, str]]] = {}
+    for rows in spec.row_sets:
+        own = spec.connectivity.tasks[rows.task_name].splits if rows.task_name else None
+        list_of = own or spec.connectivity.splits
+        home = f"connectivity.tasks.{rows.task_name}.splits" if own else "connectivity.splits"
+        _, splits = tasks.setdefault(rows.task_name, (rows.task, {}))
+        splits[rows.split] = f"{home}.{list_of.index(rows.split)}"
+    for name, (task, splits) in tasks.items():
+        section = f"connectivity.tasks.{name}" if name else "task"
+        for field, message in task_faults(task, {task.train_split: "train_split", **splits}):
+            yield _path(field if field.startswith("connectivity.") else f"{section}.{field}"), message
+
+
+def _placer(spec: SweepSpec, point: Point, index: int) -> Callable[[str], DataPath]:
     """Where a field of a trial was written: on the axis that sets it, else in its section."""
-    parts = dotted.split(".")
-    for depth in range(len(parts), 0, -1):
-        name = ".".join(parts[:depth])
-        if name in point.values:
-            return ("axes", name)
-    return tuple(int(part) if part.isdigit() else part for part in parts)
+    if point.existing is not None:
+        number = index - (len(spec.points) - len(spec.minima))
+        return lambda dotted: ("minima", number, "base" if dotted == "tuning.base" else "uri")
+
+    def place(dotted: str) -> DataPath:
+        parts = dotted.split(".")
+        for depth in range(len(parts), 0, -1):
+            name = ".".join(parts[:depth])
+            if name in point.values:
+                return ("axes", name)
+        return _path(dotted)
+
+    return place
 
 
-def backbones_of(points: dict[str, Point], keys: set[str]) -> dict[str, GrammarBackbone]:
-    """The built-in backbones that some of the trials start from, by key."""
-    from raymc.specs.content import backbone_key
+def _path(dotted: str) -> DataPath:
+    return tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
 
+
+def backbones_of(points: dict[str, Point], keys: set[str]) -> dict[str, Pretrained]:
+    """The backbones that raymc pre-trains itself and that some of the trials start from, by key."""
     found = [points[key].trial.model.backbone for key in points if key in keys]
-    return {backbone_key(one): one for one in found if isinstance(one, GrammarBackbone)}
+    return {backbone_key(one): one for one in found if not isinstance(one, str)}
 
 
 def open_store(spec: SweepSpec, storage: str | None, write: bool) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -10,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from raymc.connectivity.pairs import Connections
-from raymc.specs.content import backbone_folder
+from raymc.specs.content import backbone_folder, backbone_trajectory
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.model import GrammarBackbone
+from raymc.specs.model import GrammarBackbone, Pretrained
 from raymc.specs.sweep import Point, SweepSpec
-from raymc.specs.task import HubDataset
+from raymc.specs.task import HubDataset, TaskSpec, training_row_count
+from raymc.specs.text import TextBackbone
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import backbones_of, check, open_store, trials_by_key, whole_minima
 
 _FLOPS_PER_CORE = 5e10  # of fp32 matrix products on one server core; said in the estimate's basis
 _GRAMMAR_TOKENS = 12  # a line of the built-in grammar, on the mean
+_SIZES = (  # how configs call width, depth and the feed-forward's width
+    ("hidden_size", "d_model", "n_embd", "dim"),
+    ("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    ("intermediate_size", "d_ff", "n_inner", "hidden_dim"),
+)
 _TOKENS_PER_WORD = 1.35  # of a WordPiece vocabulary on English text
 
 
@@ -63,12 +70,10 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False) 
     points = trials_by_key(spec)
     there = whole_minima(store, set(points))
     backbones = backbones_of(points, set(points))
-    connections = Connections(spec, store, {key: point.trial for key, point in points.items()})
-    pairs = math.comb(len(points), 2) * len(spec.connectivity.curves)
-    pairs_done = connections.done_pairs(there)
-    splits, interior = len(spec.connectivity.splits), spec.connectivity.points - 2
-    passes_total = splits * (len(points) + pairs * interior)
-    passes = passes_total - connections.done_endpoints(there) - splits * pairs_done * interior
+    from raymc.tasks.rows import labels_of
+
+    connections = Connections(spec, store, points, labels_of)
+    passes, passes_total = connections.forward_passes(there)
     return Plan(
         spec=spec,
         storage=store.uri,
@@ -76,8 +81,8 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False) 
         minima_done=len(there),
         backbones_total=len(backbones),
         backbones_done=sum(store.has(layout.BACKBONES, key) for key in backbones),
-        pairs_total=pairs,
-        pairs_done=pairs_done,
+        pairs_total=connections.total_pairs(),
+        pairs_done=connections.done_pairs(there),
         forward_passes=passes,
         forward_passes_total=passes_total,
         estimate=_estimate(spec, store, points, there, passes),
@@ -88,38 +93,61 @@ def _estimate(spec: SweepSpec, store: Store, points: dict[str, Point], there: se
     """Floating-point operations still to do (2 a weight and token forward, 6 in training) and rough seconds."""
     from raymc.training.schedule import steps_of
 
-    todo = [point.trial for key, point in points.items() if key not in there]
-    weights = {_weights(trial.model.backbone, backbone_folder(trial.model)) for trial in todo} or {
-        _weights(point.trial.model.backbone, backbone_folder(point.trial.model)) for point in points.values()
-    }
-    lengths = _tokens_a_row(spec)
-    if None in weights or lengths is None:
+    todo = {key: point.trial for key, point in points.items() if key not in there and point.existing is None}
+    models = [point.trial.model for key, point in points.items() if key in todo] or [
+        point.trial.model for point in points.values()
+    ]
+    weights = {_weights(model.backbone, backbone_folder(model)) for model in models}
+    sets = {rows_of.name: _rows_and_tokens(rows_of.task, rows_of.split) for rows_of in spec.row_sets}
+    trained = {key: _rows_and_tokens(trial.task, trial.task.train_split) for key, trial in todo.items()}
+    if None in weights or None in sets.values() or None in trained.values():
         return {"train_flops": None, "evaluate_flops": None, "seconds": None, "basis": "unknown: on the hub"}
     size = max(weight for weight in weights if weight is not None)
-    train_rows, train_tokens = lengths[spec.task.train_split]
-    per_pass = sum(tokens * rows for rows, tokens in (lengths[s] for s in spec.connectivity.splits)) / len(
-        spec.connectivity.splits
-    )
-    rows_trained = sum(steps_of(trial, train_rows) * trial.train.batch_size for trial in todo)
-    train = 6.0 * size * train_tokens * rows_trained
-    train += sum(
-        6.0 * (_weights(one, None) or 0.0) * _GRAMMAR_TOKENS * one.steps * one.batch_size
-        for key, one in backbones_of(points, set(points)).items()
-        if not store.has(layout.BACKBONES, key)
+    per_pass = sum(rows * tokens for rows, tokens in filter(None, sets.values())) / len(sets)
+    tokens_trained, ends = 0.0, dict.fromkeys((trial.trajectory for trial in todo.values()), 0.0)
+    for key, trial in todo.items():
+        rows, tokens = trained[key] or (0, 0.0)
+        steps = trial.train.snapshot or steps_of(trial, training_row_count(trial.task, rows))
+        ends[trial.trajectory] = max(ends[trial.trajectory], steps * trial.train.batch_size * tokens)
+    tokens_trained = sum(ends.values())
+    train = 6.0 * size * tokens_trained + sum(
+        _pretraining(backbone) for key, backbone in _runs(points).items() if not store.has(layout.BACKBONES, key)
     )
     evaluate = 2.0 * size * per_pass * passes
     measured = _measured_rate(store, points, there)
     cores = os.cpu_count() or 1
-    tokens = f"about {train_tokens:.0f} tokens a training row"
     if measured:
         rate, count = measured
-        seconds = (per_pass * passes + 3 * train_tokens * rows_trained) / rate / cores
+        seconds = (per_pass * passes + 3 * tokens_trained) / rate / cores
         basis = f"{count} minima of this sweep trained in this storage, {rate:.0f} tokens/s a worker; {cores} workers"
     else:
         seconds = (train + evaluate) / (_FLOPS_PER_CORE * cores)
-        basis = f"{size:.3g} weights in matrix products, {tokens}, {cores} cores at an assumed 50 GFLOP/s each, "
-        basis += "start-up (about half a minute) and the overhead of small models not counted"
+        basis = f"{size:.3g} weights in matrix products, about {per_pass:.0f} tokens a pass, {cores} cores at an "
+        basis += "assumed 50 GFLOP/s each, start-up (about half a minute) and the overhead of small models not counted"
+    if spec.model.kind != "classifier":
+        basis += "; a pass over labels as text costs more than is counted"
     return {"train_flops": train, "evaluate_flops": evaluate, "seconds": seconds, "basis": basis}
+
+
+def _runs(points: dict[str, Point]) -> dict[str, Pretrained]:
+    """Of each pre-training run the backbone that lies furthest, by its key."""
+    furthest: dict[str, tuple[int, str, Pretrained]] = {}
+    for key, backbone in backbones_of(points, set(points)).items():
+        run, steps = backbone_trajectory(backbone), _updates(backbone)
+        if run not in furthest or steps > furthest[run][0]:
+            furthest[run] = (steps, key, backbone)
+    return {key: backbone for _, key, backbone in furthest.values()}
+
+
+def _updates(backbone: Pretrained) -> int:
+    snapshot = getattr(backbone, "snapshot", None)
+    return backbone.steps if snapshot is None else snapshot
+
+
+def _pretraining(backbone: Pretrained) -> float:
+    """Floating-point operations of one pre-training run; 0 where its network isn't known here."""
+    tokens = backbone.max_length if isinstance(backbone, TextBackbone) else _GRAMMAR_TOKENS
+    return 6.0 * (_weights(backbone, None) or 0.0) * tokens * _updates(backbone) * backbone.batch_size
 
 
 def _measured_rate(store: Store, points: dict[str, Point], there: set[str]) -> tuple[float, int] | None:
@@ -136,24 +164,35 @@ def _measured_rate(store: Store, points: dict[str, Point], there: set[str]) -> t
     return (tokens / seconds, len(there)) if seconds else None
 
 
-def _tokens_a_row(spec: SweepSpec) -> dict[str, tuple[int, float]] | None:
-    """(rows, mean tokens a row) of every split in use, from the words of its first thousand rows."""
+def _rows_and_tokens(task: TaskSpec, split: str) -> tuple[int, float] | None:
+    """(rows, mean tokens a row) of a split, from the words of its first thousand rows; None where it's on the hub."""
+    return _counted(task.model_dump_json(), split)
+
+
+@functools.cache
+def _counted(task_json: str, split: str) -> tuple[int, float] | None:
     from raymc.tasks.rows import read_rows
 
-    if isinstance(spec.task.dataset, HubDataset):
+    task = TaskSpec.model_validate_json(task_json)
+    if isinstance(task.dataset, HubDataset):
         return None
-    result = {}
-    for split in {spec.task.train_split, *spec.connectivity.splits}:
-        rows = read_rows(spec.task, split)
-        pairs = rows.text_pair[:1000] if rows.text_pair else [""] * 1000
-        words = [len(f"{a} {b}".split()) for a, b in zip(rows.text[:1000], pairs, strict=False)]
-        mean = sum(min(spec.task.max_length, 2 + _TOKENS_PER_WORD * count) for count in words) / len(words)
-        result[split] = (len(rows), mean)
-    return result
+    rows = read_rows(task, split)
+    pairs = rows.text_pair[:1000] if rows.text_pair else [""] * 1000
+    words = [len(f"{a} {b}".split()) for a, b in zip(rows.text[:1000], pairs, strict=False)]
+    return len(rows), sum(min(task.max_length, 2 + _TOKENS_PER_WORD * count) for count in words) / len(words)
 
 
-def _weights(backbone: str | GrammarBackbone, folder: Path | None) -> float | None:
+def _weights(backbone: str | Pretrained, folder: Path | None) -> float | None:
     """Weights that take part in matrix products: all but embeddings; from the file's header, no tensor is read."""
+    if isinstance(backbone, TextBackbone):
+        fields = backbone.architecture
+        width, depth, inner = (
+            next((fields[name] for name in names if isinstance(fields.get(name), int)), None) for names in _SIZES
+        )
+        if width is None or depth is None:
+            return None
+        blocks = 2 if backbone.pretrain == "span" else 1  # an encoder and a decoder
+        return float(blocks * depth * (4 * width**2 + 2 * width * (inner or 4 * width)))
     if isinstance(backbone, GrammarBackbone):
         hidden = backbone.hidden_size
         return backbone.layers * (4.0 * hidden**2 + 2 * hidden * backbone.intermediate_size)

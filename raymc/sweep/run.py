@@ -7,16 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from raymc.connectivity.pairs import Connections
+from raymc.connectivity.pairs import Connections, PairTask
+from raymc.specs.content import backbone_trajectory
 from raymc.specs.errors import CorruptArtefact
+from raymc.specs.naming import name_of
 from raymc.specs.progress import Progress, Silent
 from raymc.specs.sweep import Point, SweepSpec
+from raymc.specs.text import TextBackbone
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated, whole_minima
-from raymc.sweep.results import Sweep, point_name, write_sweep
+from raymc.sweep.results import Sweep, write_sweep
 from raymc.sweep.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -64,11 +68,12 @@ class _Run:
         self.started = time.perf_counter()
         self.spec, self.address = spec, address
         self.progress, self.verbose, self.locate = progress, verbose, locate
+        from raymc.tasks.rows import labels_of
+
         check(spec, locate)
         self.points: dict[str, Point] = trials_by_key(spec)
         self.store: Store = open_store(spec, storage, write=True)
-        trials = {key: point.trial for key, point in self.points.items()}
-        self.connections = Connections(spec, self.store, trials)
+        self.connections = Connections(spec, self.store, self.points, labels_of)
         self.stop = threading.Event()
         self.failed_minima: dict[str, str] = {}
         self.failed_pairs: dict[tuple[str, str, str], str] = {}
@@ -111,7 +116,7 @@ class _Run:
 
     def _look_after_minima(self) -> None:
         """Set aside what is damaged, as far as its files' sizes and times tell (their hashes are checked when read)."""
-        needed = dict.fromkeys(self.points, layout.MINIMA)
+        needed: dict[str, str] = dict.fromkeys(self.points, layout.MINIMA)
         needed |= dict.fromkeys(backbones_of(self.points, set(self.points)), layout.BACKBONES)
         for key, kind in needed.items():
             if (self.store.folder(kind, key)).exists():
@@ -204,42 +209,78 @@ class _Run:
             scratch=str(self.store.scratch("trials")),
         )
         missing = self._missing()
-        peft = {key for key, point in self.points.items() if point.trial.tuning.method != "full"}
+        peft = {key for key, point in self.points.items() if point.trial.tuning.method not in ("full", "bitfit")}
         backbones = backbones_of(self.points, {*missing, *peft})
-        todo = {key: one for key, one in backbones.items() if not self.store.has(layout.BACKBONES, key)}
+        todo = [key for key in backbones if not self.store.has(layout.BACKBONES, key)]
+        workers = spec.resources.trial.workers
         if todo:
             began = time.perf_counter()
             self.progress.stage("backbones", len(backbones), len(backbones) - len(todo))
+            runs: dict[str, list[str]] = {}
+            for key in todo:
+                runs.setdefault(backbone_trajectory(backbones[key]), []).append(key)
             trials = [
-                Trial(layout.BACKBONES, key, f"seed={b.seed}", b.model_dump(mode="json")) for key, b in todo.items()
+                Trial(
+                    layout.BACKBONES,
+                    run,
+                    f"pretraining seed={backbones[keys[0]].seed}",
+                    tuple(keys),
+                    tuple(backbones[key].model_dump(mode="json") for key in keys),
+                )
+                for run, keys in runs.items()
             ]
-            each = max(1, at_once * spec.resources.trial.workers)
+            text = any(isinstance(backbones[key], TextBackbone) for key in todo)  # the built-in ones are too small
+            several = replace(settings, workers=workers if text else 1)
+            each = at_once if several.workers > 1 else max(1, at_once * workers)
             failed = run_trials(
-                trials, settings, each, self.store, self.progress, self.stop, lambda trial: None, self.verbose
+                trials, several, each, self.store, self.progress, self.stop, lambda trial: None, self.verbose
             )
+            lost = {key: failed[run] for run, keys in runs.items() if run in failed for key in keys}
             for key in missing:
                 for backbone in backbones_of(self.points, {key}):
-                    if backbone in failed:
-                        self.failed_minima[key] = f"its backbone failed: {failed[backbone]}"
+                    if backbone in lost and not self.store.has(layout.BACKBONES, backbone):
+                        self.failed_minima[key] = f"its backbone failed: {lost[backbone]}"
             self._mark("backbones", began)
         missing = self._missing()
         if missing and not self.stop.is_set():
             began = time.perf_counter()
             self.progress.stage("minima", len(self.points), len(self.points) - len(missing) - len(self.failed_minima))
-            trials = [
-                Trial(layout.MINIMA, key, self._name(key), self.points[key].trial.model_dump(mode="json"))
-                for key in missing
-            ]
-            several = Settings(**{**vars(settings), "workers": spec.resources.trial.workers})
-            self.failed_minima |= run_trials(
-                trials, several, at_once, self.store, self.progress, self.stop, self._finished, self.verbose
-            )
+            for existing in (True, False):  # what exists already is only taken into the store, by one worker
+                chosen = [key for key in missing if (self.points[key].existing is not None) == existing]
+                several = replace(settings, workers=1 if existing else workers)
+                if chosen:
+                    self._tune(chosen, several, at_once)
             self.computed_minima |= set(missing) & self._whole()
             self._mark("minima", began)
 
+    def _tune(self, keys: list[str], settings: Any, at_once: int) -> None:
+        """One run for each trajectory that these minima are on."""
+        from raymc.runtime.search import run_trials
+        from raymc.runtime.trial import Trial
+
+        runs: dict[str, list[str]] = {}
+        for key in keys:
+            runs.setdefault(self.points[key].trial.trajectory, []).append(key)
+        trials = [
+            Trial(
+                layout.MINIMA,
+                run,
+                self._name(some[0]),
+                tuple(some),
+                tuple(self.points[key].trial.model_dump(mode="json") for key in some),
+            )
+            for run, some in runs.items()
+        ]
+        failed = run_trials(
+            trials, settings, at_once, self.store, self.progress, self.stop, self._finished, self.verbose
+        )
+        for run, reason in failed.items():
+            self.failed_minima |= {key: reason for key in runs[run] if not self.store.has(layout.MINIMA, key)}
+
     def _finished(self, trial: Any) -> None:
         if self.tracking is not None:
-            self.tracking.minimum(trial.key, self.points[trial.key])
+            for key in trial.keys:
+                self.tracking.minimum(key, self.points[key])
 
     def _evaluate(self, shape: Any, actors: int) -> bool:
         """Evaluate what is missing; whether a minimum turned out damaged and is to be trained again."""
@@ -266,7 +307,7 @@ class _Run:
         spec_json = self.spec.model_dump_json()
         retries = self.spec.failure.pair_retries
         count = max(1, min(actors, max(len(endpoints), len(pairs))))
-        with Pool(settings, spec_json, min(keys), count, retries, self.progress) as pool:
+        with Pool(settings, spec_json, sorted(keys), count, retries, self.progress) as pool:
             if endpoints:
                 total = len(keys)
                 self.progress.stage("endpoints", total, total - len(endpoints))
@@ -278,20 +319,19 @@ class _Run:
                         self.progress.say(f"{self._name(task.key)} can't be evaluated: {error}")  # type: ignore[union-attr]
             self._mark("endpoints", began)
             began = time.perf_counter()
-            for key in keys:
-                for split in connectivity.splits:
-                    found = self.connections.evaluation(key, split) if key not in damaged else None
+            for key in keys - damaged.keys():
+                for split in self.connections.endpoint_splits(key):
+                    found = self.connections.evaluation(key, split)
                     if found is not None:
                         ends[key, split] = found
-            ready = [t for t in pairs if all((k, s) in ends for k in (t.a, t.b) for s in connectivity.splits)]
+            ready = [task for task in pairs if all(end in ends for end in _needed(task))]
             if ready and not self.stop.is_set():
-                curves = len(connectivity.curves)
-                total = len(self.points) * (len(self.points) - 1) // 2 * curves
-                done = len(keys) * (len(keys) - 1) // 2 * curves - len(pairs)
-                self.progress.stage("pairs", total, done)
+                total = self.connections.total_pairs()
+                possible = sum(1 for _ in self.connections.pairs(keys)) * len(connectivity.curves)
+                self.progress.stage("pairs", total, possible - len(pairs))
 
-                def both(task: Any) -> dict[str, tuple[Evaluation, Evaluation]]:
-                    return {split: (ends[task.a, split], ends[task.b, split]) for split in connectivity.splits}
+                def both(task: Any) -> dict[str, tuple[Evaluation | None, Evaluation | None]]:
+                    return {split: (ends.get((task.a, split)), ends.get((task.b, split))) for split in task.splits}
 
                 for task, error in pool.run(ready, both, self._put_pair, self.stop):
                     if isinstance(error, CorruptArtefact):
@@ -319,7 +359,7 @@ class _Run:
 
         began = time.perf_counter()
         tables, pairs_done = assemble(self.connections, self.points)
-        pairs = len(self.points) * (len(self.points) - 1) // 2 * len(self.spec.connectivity.curves)
+        pairs = self.connections.total_pairs()
         failures = [
             {"kind": "minimum", "key": key, "name": self._name(key), "reason": reason}
             for key, reason in self.failed_minima.items()
@@ -351,7 +391,13 @@ class _Run:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def _name(self, key: str) -> str:
-        return point_name(self.points[key].values)
+        return name_of(self.points[key])
+
+
+def _needed(task: PairTask) -> list[tuple[str, str]]:
+    """The evaluations (key, row set) that a path starts from: of the ends that are scored with their own head."""
+    heads = list(zip(task.splits, task.heads, strict=True))
+    return [(task.a, s) for s, head in heads if head != "b"] + [(task.b, s) for s, head in heads if head != "a"]
 
 
 def _counts(total: int, computed: int, there: int) -> dict[str, int]:

@@ -49,7 +49,9 @@ def minimum_note(view: MinimumView, sweep: str) -> str:
     parts = [
         f"{'A backbone' if backbone else 'One minimum'} of sweep **{sweep}**{_axes(view.axes)}.",
         _failure(view.status, view.reason),
-        f"{'Pre-trained' if backbone else 'Fine-tuned'} in {duration(view.seconds)}. {where}" if view.status == "finished" else f"Key `{view.key}`.",
+        f"{'Pre-trained' if backbone else 'Fine-tuned'} in {duration(view.seconds)}. {where}"
+        if view.status == "finished"
+        else f"Key `{view.key}`.",
     ]
     return _fit(parts)
 

@@ -90,7 +90,8 @@ class MatrixView:
 class SweepView:
     """One whole sweep as it stands in the store.
 
-    `backbones`: what the sweep pre-trained. `minima`: all of them, failed ones too; a minimum that an earlier view had and this one lacks leaves the tracker.
+    `backbones`: what the sweep pre-trained. `minima`: all of them, failed ones too; a minimum that an earlier view
+    had and this one lacks leaves the tracker.
     `axes`: dotted name to the values taken. `params`: fields that all minima share (what an axis varies belongs in
     `axes`, so that a sweep that grows keeps its run). `matrices`: the headline first. `tables`: artifact name ending
     in .json (shown as a table), .csv or .parquet. `texts`: artifact name to text. `figures`: artifact name to a

@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from raymc.connectivity.evaluator import Evaluator
+from raymc.connectivity.evaluator import Evaluator, TokenSets
 from raymc.connectivity.pairs import Connections
 from raymc.specs.sweep import SweepSpec
 from raymc.specs.trial import TrialSpec
@@ -112,7 +112,7 @@ def sweep(backbone, dataset: Path) -> Callable[..., SweepSpec]:
 
 def fill(store: Store, trial: TrialSpec) -> str:
     if not store.has("minima", trial.key):
-        finetune(trial, store, Group(), checkpoint_every=0, log_every=6, report=lambda _: None)
+        finetune([trial], store, Group(), checkpoint_every=0, log_every=6, report=lambda _: None)
     return trial.key
 
 
@@ -159,17 +159,17 @@ def trials(master) -> dict[str, TrialSpec]:
 def tokens(sweep, backbone) -> dict[str, Tokens]:
     tokenizer = backbones.load_tokenizer(str(backbone()))
     task = sweep().task
-    return {split: tokenize(tokenizer, read_rows(task, split), LABELS, 16) for split in ("validation", "test")}
+    return {split: tokenize(tokenizer, read_rows(task, split), LABELS, task) for split in ("validation", "test")}
 
 
 @pytest.fixture(scope="session")
 def evaluator(tokens, keys, master) -> Callable[..., Evaluator]:
-    """evaluator(store, points=5, **options)."""
+    """evaluator(store, points=5, labels=LABELS, tokens=..., **options): row sets of one task and one tokenizer."""
     digest = backbones.tokenizer_digest(master[0].folder("minima", keys["full"][0]))
 
-    def make(store: Store, **options: Any) -> Evaluator:
-        options = {"points": 5, "tokenizer": digest, "labels": LABELS, "tokens": tokens, **options}
-        return Evaluator(store, options.pop("tokens"), options.pop("labels"), options.pop("tokenizer"), **options)
+    def make(store: Store, labels: tuple[str, ...] = LABELS, tokens: Any = tokens, **options: Any) -> Evaluator:
+        sets = TokenSets("classifier", {digest: tokens}, dict.fromkeys(tokens, labels))
+        return Evaluator(store, sets, **{"points": 5, **options})
 
     return make
 

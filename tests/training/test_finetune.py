@@ -35,7 +35,7 @@ TEXTS = ["the cat is good", "a dog was very very awful", "the bird is fine"]
 def run(spec: TrialSpec, store: Store, **options: Any) -> list[dict[str, float]]:
     reported: list[dict[str, float]] = []
     options = {"checkpoint_every": 0, "log_every": 2, "report": reported.append, **options}
-    finetune(spec, store, Group(), **options)
+    finetune([spec], store, Group(), **options)
     return reported
 
 
@@ -231,7 +231,7 @@ def test_faults_of_the_input_are_one_line(trial, store, sections: dict[str, Any]
 
 def test_a_batch_smaller_than_the_workers_is_refused(trial, store):
     with pytest.raises(RaymcError, match=r"^train.batch_size: 4 rows can't be split over 5 workers$"):
-        finetune(trial(), store, Group(0, 5), checkpoint_every=0, log_every=1, report=print)
+        finetune([trial()], store, Group(0, 5), checkpoint_every=0, log_every=1, report=print)
 
 
 def test_a_tokenizer_of_another_model_is_refused(trial, store, backbone, tmp_path: Path):

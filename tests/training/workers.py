@@ -36,7 +36,7 @@ def work(job: dict[str, Any], rank: int, size: int) -> None:
     for attempt in range(2 if job["stop"] else 1):
         try:
             finetune(
-                trial,
+                [trial],
                 Store(job["store"]),
                 group,
                 checkpoint_every=1,
