@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks.backbones import UNREADABLE, line_of, load_model, quiet
+from raymc.tasks.adapters import merge, plain_name
+from raymc.tasks.backbones import HEADS, UNREADABLE, line_of, quiet
+from raymc.tasks.folders import adapter_config, is_whole, reopen
 
+Views = dict[str, torch.Tensor]
 _ALIGN = 32  # elements: every tensor starts on a 64-byte line, in bfloat16 too, as torch's own allocations do
 
 
@@ -25,11 +28,12 @@ class PointModel:
 
     `names` and `shapes` are the interpolated tensors in order: in the spaces `weights` and `delta_w` all parameters
     and floating-point buffers, each shared tensor once; in `factors` what the tuning method trains, on a base that
-    stays. `flat` is fp32; with precision bf16 the weights that compute are a bfloat16 copy made by `refresh`.
+    stays. `head_names` are those of a classification head. `flat` is fp32; with precision bf16 the weights that
+    compute are a bfloat16 copy made by `refresh`.
     """
 
     def __init__(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store):
-        """Open a minimum's folder. Raises RaymcError where it can't be read or isn't fp32."""
+        """Open a minimum's folder, whose own head has `labels`. Raises RaymcError where it can't be read in fp32."""
         quiet()
         self.space = space
         self._store = store
@@ -39,7 +43,9 @@ class PointModel:
             if tensor.dtype != torch.float32:
                 raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
         self.architecture = architecture(self.model.config)
+        self._frame = _frame(folder) if space == "factors" else {}
         self.names = tuple(tensors)
+        self.head_names = tuple(name for name in tensors if is_head(name)) if trial.model.kind == "classifier" else ()
         self.shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
         self._offsets: list[int] = []
         end = 0
@@ -74,36 +80,61 @@ class PointModel:
         if self._compute is not self.flat:
             self._compute.copy_(self.flat)
 
-    def read(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...]) -> torch.Tensor:
+    def read(
+        self,
+        folder: Path,
+        trial: TrialSpec,
+        labels: tuple[str, ...],
+        head_from: torch.Tensor | None = None,
+        order: tuple[str, ...] | None = None,
+    ) -> torch.Tensor:
         """Another minimum of the same shape as a flat fp32 CPU vector.
 
-        Raises RaymcError where the shapes differ, or (factors) what stays while they are interpolated.
+        `labels`: of the folder's own head, in its order. `head_from`: a vector of this layout whose head is taken
+        instead of the folder's, which may have other labels. `order`: the order to put the folder's labels into, by
+        name. Raises RaymcError where the shapes differ, or (factors) what stays while they are interpolated, or the
+        labels aren't those of `order`.
         """
         vector = torch.zeros(self.flat.numel())
         views = dict(zip(self.names, self._views(vector), strict=True))
-        if trial.tuning.method == "full" and self._read_direct(folder, views):
-            return vector
+        lent = self.head_names if head_from is not None else ()
+        wanted = {name: view for name, view in views.items() if name not in lent}
+        if not (is_whole(folder) and self._read_direct(folder, wanted, lent)):
+            self._read_model(folder, trial, labels, wanted, lent)
+        if head_from is not None:
+            heads = dict(zip(self.names, self._views(head_from), strict=True))
+            for name in lent:
+                views[name].copy_(heads[name])
+        elif order is not None and order != labels and self.head_names:
+            self._reorder(folder, views, labels, order)
+        return vector
+
+    def _read_model(
+        self, folder: Path, trial: TrialSpec, labels: tuple[str, ...], views: Views, lent: tuple[str, ...]
+    ) -> None:
         model = _open(folder, trial, labels, self.space, self._store)
         self._compare(folder, architecture(model.config))
         tensors = _interpolated(model, self.space)
-        self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, lent)
         if self.space == "factors":
             self._check_base(folder, model)
         for name, view in views.items():
+            if tensors[name].dtype != torch.float32:
+                raise RaymcError(f"{folder}: {name} is {tensors[name].dtype}; points are interpolated in float32")
             view.copy_(tensors[name].detach())
-        return vector
 
-    def _read_direct(self, folder: Path, views: dict[str, torch.Tensor]) -> bool:
+    def _read_direct(self, folder: Path, views: Views, lent: tuple[str, ...]) -> bool:
         """Straight from the file where it holds just our tensors by name; else False."""
         path = folder / "model.safetensors"
         if not path.is_file():
             return False
         try:
             with safe_open(path, framework="pt") as file:
-                if set(file.keys()) != set(views):
+                if set(file.keys()) != set(self.names):
                     return False
                 self._compare(folder, architecture_of(folder))
-                self._check(folder, {name: tuple(file.get_slice(name).get_shape()) for name in views})
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in self.names}
+                self._check(folder, shapes, lent)
                 for name, view in views.items():
                     tensor = file.get_tensor(name)
                     if tensor.dtype != torch.float32:
@@ -113,6 +144,15 @@ class PointModel:
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
         return True
 
+    def _reorder(self, folder: Path, views: Views, labels: tuple[str, ...], order: tuple[str, ...]) -> None:
+        """Put the rows of the head's output, one a label, into another order of the same labels."""
+        if sorted(labels) != sorted(order):
+            raise RaymcError(f"{folder.name} has labels {', '.join(labels)}, not {', '.join(order)}")
+        rows = torch.tensor([labels.index(label) for label in order])
+        for name in self.head_names:
+            if views[name].shape[0] == len(rows) and ".dense." not in name:
+                views[name].copy_(views[name][rows])
+
     def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:
         for name in sorted(self.architecture.keys() | theirs.keys()):
             if self.architecture.get(name) != theirs.get(name):
@@ -121,23 +161,30 @@ class PointModel:
                     f"{self.architecture.get(name)!r} in the other end"
                 )
 
-    def _check(self, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    def _check(self, folder: Path, shapes: dict[str, tuple[int, ...]], lent: tuple[str, ...] = ()) -> None:
         ours = dict(zip(self.names, self.shapes, strict=True))
         for name in sorted(ours.keys() | shapes.keys()):
-            if ours.get(name) != shapes.get(name):
+            if name not in lent and ours.get(name) != shapes.get(name):
                 raise RaymcError(
                     f"shapes differ: {name} is {shapes.get(name, 'absent')} in {folder.name}, "
                     f"{ours.get(name, 'absent')} in the other end; minima of unlike shape can't be interpolated"
                 )
 
     def _check_base(self, folder: Path, model: Any) -> None:
-        """Factors are a point only together with the weights that they are added to and the scale they are added at."""
-        ours, theirs = _base(self.model), _base(model)
-        same = ours.keys() == theirs.keys() and all(torch.equal(t, theirs[name].to(t)) for name, t in ours.items())
-        if not same or _scaling(self.model) != _scaling(model):
+        """Factors are a point only together with the weights that they are added to and how they are."""
+        theirs = _frame(folder)
+        for name in sorted(self._frame.keys() | theirs.keys()):
+            if self._frame.get(name) != theirs.get(name):
+                raise RaymcError(
+                    f"{folder.name} has another {name} than the other end ({theirs.get(name)}, not "
+                    f"{self._frame.get(name)}), so their factors can't be interpolated; "
+                    "use connectivity.space: delta_w"
+                )
+        ours, others = _base(self.model), _base(model)
+        if ours.keys() != others.keys() or not all(torch.equal(t, others[name].to(t)) for name, t in ours.items()):
             raise RaymcError(
-                f"{folder.name} has another {'scale' if same else 'base'} than the other end, so their factors "
-                "can't be interpolated; use connectivity.space: delta_w"
+                f"{folder.name} has another base than the other end, so their factors can't be interpolated; "
+                "use connectivity.space: delta_w"
             )
 
     def _views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
@@ -166,36 +213,41 @@ def architecture_of(folder: Path) -> dict[str, Any]:
         raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
 
 
-def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store) -> Any:
-    """A saved minimum as a model in evaluation mode."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if trial.tuning.method == "full":
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=trial.model.trust_remote_code
-                )
-            else:
-                import peft
+def is_head(name: str) -> bool:
+    """Whether a parameter, by its name in a tuned model, is of the classification head."""
+    return plain_name(name).split(".")[0] in HEADS
 
-                base = load_model(trial, labels, store)
-                model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=space == "factors")
-                if space == "delta_w":
-                    model = model.merge_and_unload()  # type: ignore[operator]
-        except UNREADABLE as error:
-            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
-    return model.eval()
+
+def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store) -> Any:
+    """A saved minimum as a model in evaluation mode, in a space that it has a point in. Raises RaymcError."""
+    model = reopen(folder, trial, labels, store)
+    if space == "delta_w" and not is_whole(folder):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = merge(model, folder).eval()
+    return model
+
+
+# Entries of an adapter's config that change no function of its tensors in evaluation, or that tensors or labels tell.
+_UNFRAMED = re.compile(
+    r".*dropout.*|.*init.*|base_model_name_or_path|revision|auto_mapping|inference_mode|task_type|.*version|.*_path"
+    r"|modules_to_save|target_modules|exclude_modules|total_step|tinit|tfinal|deltaT|beta.|orth_reg_weight|target_r"
+)
+
+
+def _frame(folder: Path) -> dict[str, Any]:
+    """What of an adapter's config decides how its tensors act (scales, say): equal for ends joined in factors."""
+    try:
+        config = adapter_config(folder)
+    except (OSError, ValueError) as error:
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+    return {name: value for name, value in config.items() if not _UNFRAMED.fullmatch(name) and value is not None}
 
 
 def _base(model: Any) -> dict[str, torch.Tensor]:
-    """What of a LoRA model doesn't train; of a module that trains whole, peft keeps the original beside it."""
-    parameters = model.named_parameters()
-    return {name: p for name, p in parameters if not p.requires_grad and ".original_module." not in name}
-
-
-def _scaling(model: Any) -> dict[str, float]:
-    layers = {name: getattr(module, "scaling", None) for name, module in model.named_modules()}
-    return {name: next(iter(scaling.values())) for name, scaling in layers.items() if isinstance(scaling, dict)}
+    """What of an adapter's model doesn't train; of a module that trains whole, peft keeps the original beside it."""
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: p for name, p in (frozen | dict(model.named_buffers())).items() if ".original_module." not in name}
 
 
 def _interpolated(model: Any, space: str) -> dict[str, torch.Tensor]:

@@ -62,7 +62,7 @@ def finetune(
     known, highest = model.get_input_embeddings().num_embeddings, int(data.tokens.ids.max())
     if highest >= known:
         raise RaymcError(f"model.backbone: it has {known} embeddings, and its tokenizer makes token {highest}")
-    model = tuning.apply(model, trial.tuning, trial.seeds.init)
+    model = tuning.apply(model, trial)
     recipe = _recipe(trial, steps, log_every)
     checkpoints = Checkpoints(store, trial.trajectory, checkpoint_every)
     loaded = time.perf_counter()

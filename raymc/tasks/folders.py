@@ -1,0 +1,102 @@
+"""A tuned model on disk: a whole Hugging Face folder, a PEFT folder, or ours for adapters that peft hasn't.
+
+All are safetensors and JSON. A minimum's own folder tells which it is: that of an adapter has adapter_config.json.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raymc.specs.content import is_folder
+from raymc.specs.errors import RaymcError
+from raymc.specs.model import ModelSpec
+from raymc.specs.trial import TrialSpec
+from raymc.specs.tuning import ExistingTuning, FullTuning
+from raymc.store.store import Store
+from raymc.tasks import adapters, houlsby
+from raymc.tasks.backbones import CLASSES, UNREADABLE, line_of, load_model
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a whole model, and not what a method adds to one."""
+    return not (folder / houlsby.CONFIG).is_file()
+
+
+def save(model: Any, folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write a tuned model's folder. `state`: all its tensors by name, gathered from all workers."""
+    import peft
+
+    if isinstance(model, peft.PeftModel):
+        adapters.save(model, folder, state)
+    elif hasattr(model, "houlsby_config"):
+        base = {"base_model_name_or_path": model.name_or_path, "revision": getattr(model.config, "_commit_hash", None)}
+        houlsby.save(folder, state, {**base, **model.houlsby_config})
+    else:
+        model.save_pretrained(folder, state_dict=state)
+
+
+def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
+    """A saved minimum as a model in evaluation mode; of an adapter's, the parameters that trained require gradients.
+
+    `labels`: those of the folder's own head, in its order. Raises RaymcError where it can't be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if is_whole(folder):
+                return (
+                    CLASSES[trial.model.kind]
+                    .from_pretrained(
+                        folder,
+                        dtype=torch.float32,
+                        use_safetensors=True,
+                        trust_remote_code=trial.model.trust_remote_code,
+                    )
+                    .eval()
+                )
+            config = adapter_config(folder)
+            base = load_model(base_trial(trial, config), labels, store)
+            if config["peft_type"] == houlsby.PEFT_TYPE:
+                return houlsby.load(base, folder, config).eval()
+            return adapters.load(base, folder).eval()
+        except (*UNREADABLE, TypeError) as error:
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """The entries of a folder's adapter_config.json. Raises ValueError or OSError where they can't be read."""
+    body = json.loads((folder / houlsby.CONFIG).read_bytes())
+    if not isinstance(body, dict) or not isinstance(body.get("peft_type"), str):
+        raise ValueError(f"{houlsby.CONFIG} names no peft_type")
+    return body
+
+
+def base_trial(trial: TrialSpec, config: dict[str, Any]) -> TrialSpec:
+    """The trial whose backbone an adapter stands on: its own, or, of one that exists already, what its config names.
+
+    Raises RaymcError where that names none.
+    """
+    if not isinstance(trial.tuning, ExistingTuning):
+        return trial
+    base, revision = trial.tuning.base, None
+    if base is None:
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not base:
+        raise RaymcError(f"{trial.model.backbone}: its {houlsby.CONFIG} names no backbone; give its base")
+    if is_folder(base):
+        base, revision = str(Path(base).resolve()), None
+    elif Path(base).is_absolute():
+        raise RaymcError(f"{trial.model.backbone}: its backbone {base} isn't there; give its base")
+    model = trial.model
+    return TrialSpec(
+        model=ModelSpec(kind=model.kind, backbone=base, revision=revision, trust_remote_code=model.trust_remote_code),
+        task=trial.task,
+        tuning=FullTuning(method="full"),
+        train=trial.train,
+        seeds=trial.seeds,
+    )
