@@ -1,0 +1,52 @@
+"""What a run knows while it goes on: its sweep, what failed, what was computed, and how long each stage took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from raymc.connectivity.pairs import Connections
+from raymc.specs.errors import CorruptArtefact
+from raymc.specs.naming import name_of
+from raymc.specs.progress import Progress
+from raymc.specs.sweep import Point, SweepSpec
+from raymc.store.store import Store
+from raymc.sweep.check import whole_minima
+from raymc.sweep.tracking import Tracking
+
+
+@dataclass
+class State:
+    """One run. `points`: the sweep's minima by key. Failures are by key, or by pair and curve, with their reasons."""
+
+    spec: SweepSpec
+    points: dict[str, Point]
+    store: Store
+    connections: Connections
+    progress: Progress
+    tracking: Tracking | None
+    verbose: bool
+    stop: threading.Event = field(default_factory=threading.Event)
+    failed_minima: dict[str, str] = field(default_factory=dict)
+    failed_pairs: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    computed_minima: set[str] = field(default_factory=set)
+    computed_pairs: set[tuple[str, str, str]] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def whole(self) -> set[str]:
+        return whole_minima(self.store, set(self.points))
+
+    def missing(self) -> list[str]:
+        there = self.whole()
+        return [key for key in self.points if key not in there and key not in self.failed_minima]
+
+    def name(self, key: str) -> str:
+        return name_of(self.points[key])
+
+    def set_aside(self, error: CorruptArtefact) -> None:
+        place = self.store.set_aside(error.kind, error.key)
+        self.progress.say(f"corrupt, set aside and computed again: {error}" + (f" (now {place})" if place else ""))
+
+    def mark(self, stage: str, began: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

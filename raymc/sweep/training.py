@@ -1,0 +1,117 @@
+"""The first half of a run: backbones and minima that the store lacks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raymc.specs.content import backbone_trajectory
+from raymc.specs.text import TextBackbone
+from raymc.store import layout
+from raymc.sweep.check import backbones_of
+from raymc.sweep.state import State
+
+if TYPE_CHECKING:
+    from raymc.runtime.cluster import Shape
+    from raymc.runtime.trial import Settings, Trial
+
+
+def train(state: State, worker: Shape, at_once: int) -> None:
+    """Pre-train and fine-tune what the store lacks; `at_once` groups of workers of shape `worker` fit the cluster."""
+    from raymc.runtime.trial import Settings
+
+    spec, failure = state.spec, state.spec.failure
+    settings = Settings(
+        storage=state.store.uri,
+        workers=1,
+        cpus=worker.cpus,
+        gpus=worker.gpus,
+        strategy=spec.resources.trial.strategy,
+        retries=failure.trial_retries,
+        checkpoint_every=failure.checkpoint_every,
+        log_every=spec.tracking.log_every,
+        scratch=str(state.store.scratch("trials")),
+    )
+    workers = spec.resources.trial.workers
+    _pretrain(state, settings, workers, at_once)
+    missing = state.missing()
+    if missing and not state.stop.is_set():
+        began = time.perf_counter()
+        state.progress.stage("minima", len(state.points), len(state.points) - len(missing) - len(state.failed_minima))
+        for existing in (True, False):  # what exists already is only taken into the store, by one worker
+            chosen = [key for key in missing if (state.points[key].existing is not None) == existing]
+            several = replace(settings, workers=1 if existing else workers)
+            if chosen:
+                _tune(state, chosen, several, at_once)
+        state.computed_minima |= set(missing) & state.whole()
+        state.mark("minima", began)
+
+
+def _pretrain(state: State, settings: Settings, workers: int, at_once: int) -> None:
+    """The backbones that missing minima start from, or that PEFT folders need to be opened: one run a trajectory."""
+    from raymc.runtime.search import run_trials
+    from raymc.runtime.trial import Trial
+
+    missing = state.missing()
+    peft = {key for key, point in state.points.items() if point.trial.tuning.method not in ("full", "bitfit")}
+    backbones = backbones_of(state.points, {*missing, *peft})
+    todo = [key for key in backbones if not state.store.has(layout.BACKBONES, key)]
+    if not todo:
+        return
+    began = time.perf_counter()
+    state.progress.stage("backbones", len(backbones), len(backbones) - len(todo))
+    runs: dict[str, list[str]] = {}
+    for key in todo:
+        runs.setdefault(backbone_trajectory(backbones[key]), []).append(key)
+    trials = [
+        Trial(
+            layout.BACKBONES,
+            run,
+            f"pretraining seed={backbones[keys[0]].seed}",
+            tuple(keys),
+            tuple(backbones[key].model_dump(mode="json") for key in keys),
+        )
+        for run, keys in runs.items()
+    ]
+    text = any(isinstance(backbones[key], TextBackbone) for key in todo)  # the built-in ones are too small
+    several = replace(settings, workers=workers if text else 1)
+    each = at_once if several.workers > 1 else max(1, at_once * workers)
+    failed = run_trials(
+        trials, several, each, state.store, state.progress, state.stop, lambda trial: None, state.verbose
+    )
+    lost = {key: failed[run] for run, keys in runs.items() if run in failed for key in keys}
+    for key in missing:
+        for backbone in backbones_of(state.points, {key}):
+            if backbone in lost and not state.store.has(layout.BACKBONES, backbone):
+                state.failed_minima[key] = f"its backbone failed: {lost[backbone]}"
+    state.mark("backbones", began)
+
+
+def _tune(state: State, keys: list[str], settings: Settings, at_once: int) -> None:
+    """One run for each trajectory that these minima are on."""
+    from raymc.runtime.search import run_trials
+    from raymc.runtime.trial import Trial
+
+    runs: dict[str, list[str]] = {}
+    for key in keys:
+        runs.setdefault(state.points[key].trial.trajectory, []).append(key)
+    trials = [
+        Trial(
+            layout.MINIMA,
+            run,
+            state.name(some[0]),
+            tuple(some),
+            tuple(state.points[key].trial.model_dump(mode="json") for key in some),
+        )
+        for run, some in runs.items()
+    ]
+
+    def finished(trial: Trial) -> None:
+        if state.tracking is not None:
+            for key in trial.keys:
+                state.tracking.minimum(key, state.points[key])
+
+    failed = run_trials(trials, settings, at_once, state.store, state.progress, state.stop, finished, state.verbose)
+    for run, reason in failed.items():
+        state.failed_minima |= {key: reason for key in runs[run] if not state.store.has(layout.MINIMA, key)}
