@@ -14,7 +14,7 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.keys import BACKBONE_VERSION, file_digest, key_of
 from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
 from raymc.specs.task import GRAMMAR_POSITIONS, GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
-from raymc.specs.text import HubText, TextBackbone, TextFiles
+from raymc.specs.text import HubText, TextBackbone, TextFiles, TrainedTokenizer
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 _SPLIT_STEMS = {"dev": "validation", "valid": "validation"}
@@ -35,6 +35,9 @@ def backbone_key(backbone: Pretrained) -> str:
     if isinstance(backbone, GrammarBackbone):
         return key_of({"kind": "backbone", "version": BACKBONE_VERSION, "grammar": GRAMMAR_VERSION, **content})
     content["text"] = text_content(backbone)
+    if backbone.start is None and not isinstance(backbone.tokenizer, str):  # left out is as the default written out
+        given = backbone.tokenizer or TrainedTokenizer()
+        content["tokenizer"] = given.model_dump(mode="json", exclude_defaults=True)
     for name in ("tokenizer", "start"):
         given = getattr(backbone, name)
         if isinstance(given, str):
@@ -52,17 +55,22 @@ def backbone_trajectory(backbone: Pretrained) -> str:
 
 
 def text_files(text: TextFiles) -> dict[str, Path]:
-    """Split name to file. Raises RaymcError where the folder, its train split or a named file is missing."""
+    """train, and validation where there is one, to file. Raises RaymcError where the folder or a file is missing."""
     root = Path(text.path)
+    files: dict[str, Path] = {}
     if text.splits:
         files = {split: root / file for split, file in text.splits.items()}
     elif is_folder(root):
-        stems = {path: path.stem for path in sorted(root.glob("*.txt"))}
-        files = {_SPLIT_STEMS.get(stem, stem): path for path, stem in stems.items()}
+        for path in sorted(root.glob("*.txt")):
+            split = _SPLIT_STEMS.get(path.stem, path.stem)
+            if split in files:
+                raise RaymcError(f"{root} holds two files for split {split!r}: {files[split].name}, {path.name}")
+            if split in ("train", "validation"):
+                files[split] = path
     else:
         files = {"train": root}
     if "train" not in files:
-        raise RaymcError(f"{root} holds no train.txt")
+        raise RaymcError("text.splits names no train file" if text.splits else f"{root} holds no train.txt")
     for path in files.values():
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for names that are too long
             raise RaymcError(f"no file or folder {path}")
@@ -151,7 +159,7 @@ def backbone_fault(model: ModelSpec, adapter: bool = False) -> str | None:
 def positions(model: ModelSpec) -> int | None:
     """How many tokens a backbone can read; None where its config is on the hub or sets no limit."""
     if isinstance(model.backbone, TextBackbone):
-        return model.backbone.max_length
+        return _text_positions(model.backbone)
     if isinstance(model.backbone, GrammarBackbone):
         return GRAMMAR_POSITIONS
     folder = backbone_folder(model) if backbone_fault(model) is None else None
@@ -163,6 +171,21 @@ def positions(model: ModelSpec) -> int | None:
         return None
     padding = config.get("pad_token_id")  # the RoBERTa kinds count positions from the padding id onwards
     return limit - (1 if padding is None else padding) - 1 if "roberta" in str(config.get("model_type")) else limit
+
+
+def _text_positions(backbone: TextBackbone) -> int | None:
+    """As its architecture says, else what it was pre-trained on; None for positions that are relative (T5's)."""
+    if backbone.start is not None:
+        return positions(ModelSpec(backbone=backbone.start))
+    fields = backbone.architecture
+    kind = str(fields["model_type"])
+    if "t5" in kind.lower():
+        return None
+    given = next((fields[name] for name in ("max_position_embeddings", "n_positions") if name in fields), None)
+    if not isinstance(given, int):
+        return backbone.max_length
+    # The RoBERTa kinds count positions from the padding id onwards: 0 of a trained tokenizer, 1 of RoBERTa's own.
+    return max(backbone.max_length, given - 2) if "roberta" in kind else given
 
 
 def _config(folder: Path, name: str = "config.json") -> dict[str, Any] | None:

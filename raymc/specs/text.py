@@ -10,14 +10,19 @@ from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Posit
 
 
 class TextFiles(Spec):
-    """Plain text on disk: one text a line, empty lines apart."""
+    """Plain text on disk: one text a line; blank lines say nothing.
+
+    Without a validation file the last twentieth of the training lines, rounded up, is the validation text instead.
+    """
 
     path: str = Field(min_length=1, description="folder with train.txt and validation.txt; or one file (train)")
-    splits: dict[str, str] = Field(default={}, description="split name: file, where files are named otherwise")
+    splits: dict[Literal["train", "validation"], str] = Field(
+        default={}, description="split name: file, where files are named otherwise"
+    )
 
 
 class HubText(Spec):
-    """Text of a dataset of the Hugging Face hub."""
+    """Text of a dataset of the Hugging Face hub: its split train, and validation (else as for files)."""
 
     hub: str = Field(min_length=1)
     subset: str | None = None
@@ -69,8 +74,10 @@ class TextBackbone(Spec):
         "the next token"
     )
     text: Text
-    tokenizer: Tokenizer = Field(
-        default=TrainedTokenizer(), description="trained here, or a folder or hub id whose tokenizer is taken"
+    tokenizer: Tokenizer | None = Field(
+        default=None,
+        description="trained here, or a folder or hub id whose tokenizer is taken; left out: a wordpiece tokenizer "
+        "trained here, or that of `start`",
     )
     architecture: dict[str, Any] = Field(
         default={},
@@ -109,4 +116,6 @@ class TextBackbone(Spec):
             raise ValueError("give either architecture (a new network) or start (a checkpoint to go on from)")
         if self.architecture and not isinstance(self.architecture.get("model_type"), str):
             raise ValueError("architecture needs a model_type, such as bert")
+        if self.start is not None and self.tokenizer is not None:
+            raise ValueError("tokenizer: leave it out, a start goes on with its own")
         return self

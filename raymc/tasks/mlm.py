@@ -90,9 +90,8 @@ def build_model(
 class MaskedBatches:
     """Batches for masked language modelling; `batch(step)` is a pure function of the arguments and the step.
 
-    Every epoch visits the rows in an order of its own, leaving out the rows that don't fill a last batch. Each token
-    but the special ones is chosen with `mask_probability`, at least one a row; of the chosen, 80 % become [MASK],
-    10 % a random word, 10 % stay, as in BERT.
+    Every epoch visits the rows in an order of its own, leaving out the rows that don't fill a last batch. Tokens are
+    masked as `masked` says, none of the special ones.
     """
 
     def __init__(
@@ -133,17 +132,10 @@ class MaskedBatches:
         attention_mask = (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
 
         generator = _generator(self._seed, "mask", step)
-        score = torch.rand(tokens.shape, generator=generator)
-        score.masked_fill_(torch.isin(tokens, self._special), 2.0)  # never below a probability
-        picked = (score < self._mask_probability) | ((score == score.amin(1, keepdim=True)) & (score < 2.0))
-        fate = torch.rand(tokens.shape, generator=generator)
-        random_words = self._words[torch.randint(len(self._words), tokens.shape, generator=generator)]
-        shown = torch.where(fate < 0.8, self._mask_id, torch.where(fate < 0.9, random_words, tokens))
-        return {
-            "input_ids": torch.where(picked, shown, tokens),
-            "attention_mask": attention_mask,
-            "labels": torch.where(picked, tokens, IGNORED),
-        }
+        shown, labels = masked(
+            tokens, generator, self._mask_probability, special=self._special, words=self._words, mask_id=self._mask_id
+        )
+        return {"input_ids": shown, "attention_mask": attention_mask, "labels": labels}
 
     def _rows_of(self, step: int) -> Tensor:
         epoch, place = divmod(step, self.steps_per_epoch)
@@ -151,6 +143,23 @@ class MaskedBatches:
             self._order = torch.randperm(len(self._rows), generator=_generator(self._seed, "order", epoch))
             self._epoch = epoch
         return self._order[place * self._batch_size : (place + 1) * self._batch_size]
+
+
+def masked(
+    tokens: Tensor, generator: torch.Generator, probability: float, *, special: Tensor, words: Tensor, mask_id: int
+) -> tuple[Tensor, Tensor]:
+    """What the model is shown of `tokens` (rows x width), and its labels, of the same shape.
+
+    Each token but those of `special` is chosen with `probability`, at least one a row; of the chosen, 80 % become
+    `mask_id`, 10 % one of `words`, 10 % stay (Devlin et al. 2019).
+    """
+    score = torch.rand(tokens.shape, generator=generator)
+    score.masked_fill_(torch.isin(tokens, special), 2.0)  # never below a probability
+    picked = (score < probability) | ((score == score.amin(1, keepdim=True)) & (score < 2.0))
+    fate = torch.rand(tokens.shape, generator=generator)
+    random_words = words[torch.randint(len(words), tokens.shape, generator=generator)]
+    shown = torch.where(fate < 0.8, mask_id, torch.where(fate < 0.9, random_words, tokens))
+    return torch.where(picked, shown, tokens), torch.where(picked, tokens, IGNORED)
 
 
 def _generator(seed: int, stream: str, number: int) -> torch.Generator:

@@ -1,59 +1,156 @@
-"""Pre-train a built-in backbone by masked language modelling and put it into the store."""
+"""Pre-train backbones, snapshots of one run, and put them into the store as Hugging Face folders."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from raymc.specs.content import backbone_key
+from raymc.specs.content import backbone_key, backbone_trajectory
 from raymc.specs.errors import RaymcError
-from raymc.specs.model import GrammarBackbone
+from raymc.specs.model import GrammarBackbone, Pretrained
 from raymc.specs.task import GRAMMAR_POSITIONS
+from raymc.specs.text import TextBackbone
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.tasks import backbones, grammar, mlm
+from raymc.tasks import backbones as starts
+from raymc.tasks import grammar, mlm
+from raymc.tasks.corpus import Corpus, pack, read_corpus, token_stream
+from raymc.tasks.corruption import Batches, corrupted, corruption_of
+from raymc.tasks.networks import network_of, tokenizer_of
 from raymc.training.checkpoint import Checkpoints
-from raymc.training.provenance import commit_of_raymc, versions
-from raymc.training.loop import Recipe, Report, train
+from raymc.training.language import LanguageModelling, Validation, validate
+from raymc.training.loop import Keep, Recipe, Report, train
 from raymc.training.parallel import Group
+from raymc.training.provenance import commit_of_raymc, versions
 
 _TOKENIZER_ROWS = 4000  # of text: every word of the grammar occurs in them
+_VALIDATION_SEED = 0  # of the corruption of validation text: the same for all backbones, whatever their seed
 
 
-class MaskedLanguageModelling:
-    """Cross-entropy of the masked tokens (Devlin et al. 2019)."""
+@dataclass(frozen=True)
+class _Run:
+    """What trains, how, and how well it does: `score` is None where there is no validation text."""
 
-    def __init__(self, batches: mlm.MaskedBatches):
-        self._batches = batches
-
-    def batch(self, step: int, group: Group) -> tuple[dict[str, torch.Tensor], int]:
-        whole: dict[str, torch.Tensor] = dict(self._batches.batch(step))  # type: ignore[arg-type]
-        terms = int((whole["labels"] != mlm.IGNORED).sum())
-        return {name: tensor[group.rank :: group.size].to(group.device) for name, tensor in whole.items()}, terms
-
-    def loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = model(**inputs).logits.float()
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=mlm.IGNORED, reduction="sum"
-        )
+    model: Any
+    tokenizer: Any
+    objective: LanguageModelling
+    recipe: Recipe
+    score: Callable[[Any], Validation] | None
+    text: dict[str, Any]
 
 
 def pretrain(
-    backbone: GrammarBackbone, store: Store, group: Group, *, checkpoint_every: int, log_every: int, report: Report
+    backbones: Sequence[Pretrained],
+    store: Store,
+    group: Group,
+    *,
+    checkpoint_every: int,
+    log_every: int,
+    report: Report,
 ) -> None:
-    """Pre-train to the end and store the folder (BertForMaskedLM and tokenizer) under its key.
+    """Train one run and store each of `backbones`, snapshots of it, under its key. All workers of the run call it.
 
-    Initialization, order of the text and masking come from `backbone.seed`. Raises RaymcError for a domain that the
-    grammar doesn't have, TrainingFault where the loss isn't finite.
+    Those that the store has already are left as they are. A folder holds network, tokenizer, training curve and
+    backbone.json. `report` gets points of the training curve with `steps` added, and at a snapshot (past update 0)
+    with `perplexity`. Raises RaymcError for faults of the input and TrainingFault for those of the training; nothing
+    is visible in the store until its folder is whole.
     """
-    backbones.quiet()
+    starts.quiet()
     started = time.perf_counter()
-    key = backbone_key(backbone)
+    one = backbones[0]
+    run_key = backbone_trajectory(one)
+    if any(backbone_trajectory(other) != run_key for other in backbones):
+        raise ValueError("backbones of several runs")
+    if one.batch_size < group.size:
+        raise RaymcError(f"model.backbone.batch_size: {one.batch_size} can't be split over {group.size} workers")
+    due = {_step(backbone): backbone for backbone in backbones}
+    due = {step: backbone for step, backbone in due.items() if not store.has(layout.BACKBONES, backbone_key(backbone))}
+    if not due:
+        return
+    run = _grammar_run(one, log_every) if isinstance(one, GrammarBackbone) else _text_run(one, group, log_every)
+    checkpoints = Checkpoints(store, run_key, checkpoint_every)
+    perplexities: dict[int, float] = {}
+
+    def told(point: dict[str, float]) -> None:
+        step = int(point["step"])
+        known = {"perplexity": perplexities[step]} if step in perplexities else {}
+        report({**point, **known, "steps": max(due)})
+
+    def keeper(backbone: Pretrained, step: int) -> Keep:
+        def keep(wrapped: Any, curve: list[dict[str, float]]) -> None:
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            state = get_model_state_dict(wrapped, options=options)
+            scored = run.score(wrapped) if run.score else None
+            if scored is not None:
+                perplexities[step] = scored.perplexity
+                last = curve[-1] if curve else {"step": step}
+                curve = [*curve[:-1], {**last, "perplexity": scored.perplexity}]
+            if group.rank == 0:
+                provenance = {
+                    "key": backbone_key(backbone),
+                    "trajectory": run_key,
+                    "backbone": backbone.model_dump(mode="json"),
+                    "steps": step,
+                    **({"validation": scored.as_dict()} if scored else {}),
+                    **run.text,
+                    "seconds": {"total": time.perf_counter() - started},
+                    "device": group.device,
+                    "workers": group.size,
+                    "versions": versions(),
+                    "commit": commit_of_raymc(),
+                }
+                _store(run, state, provenance, curve, store)
+            group.wait()
+            if step and step % log_every and step != run.recipe.steps:  # the loop tells of no such step
+                told(curve[-1])
+
+        return keep
+
+    train(
+        run.model,
+        run.objective,
+        run.recipe,
+        group,
+        checkpoints,
+        told,
+        {step: keeper(backbone, step) for step, backbone in due.items()},
+    )
+    if group.rank == 0:
+        checkpoints.clear()
+    group.wait()
+
+
+def _step(backbone: Pretrained) -> int:
+    """After how many updates of its run a backbone is taken."""
+    snapshot = backbone.snapshot if isinstance(backbone, TextBackbone) else None
+    return backbone.steps if snapshot is None else snapshot
+
+
+def _store(
+    run: _Run,
+    state: Mapping[str, torch.Tensor],
+    provenance: dict[str, Any],
+    curve: list[dict[str, float]],
+    store: Store,
+) -> None:
+    with store.create(layout.BACKBONES, provenance["key"]) as folder:
+        run.model.save_pretrained(folder, state_dict=dict(state))
+        run.tokenizer.save_pretrained(folder)
+        (folder / layout.TRAINING_CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
+        (folder / "backbone.json").write_text(json.dumps(provenance, indent=1))
+
+
+def _grammar_run(backbone: GrammarBackbone, log_every: int) -> _Run:
+    """Initialization, order of the text and masking come from `backbone.seed`.
+
+    Raises RaymcError for a domain that the grammar doesn't have.
+    """
     try:
         texts = grammar.corpus(backbone.rows, domain=backbone.domain)
     except ValueError as error:
@@ -66,11 +163,11 @@ def pretrain(
         layers=backbone.layers,
         heads=backbone.heads,
         intermediate_size=backbone.intermediate_size,
-        seed=backbones.derived_seed("pretraining", backbone.seed, "init"),
+        seed=starts.derived_seed("pretraining", backbone.seed, "init"),
         dropout=backbone.dropout,
         init_std=backbone.init_std,
     )
-    seed = backbones.derived_seed("pretraining", backbone.seed, "batches")
+    seed = starts.derived_seed("pretraining", backbone.seed, "batches")
     batches = mlm.MaskedBatches(
         tokenizer(texts)["input_ids"],  # type: ignore[arg-type]
         batch_size=backbone.batch_size,
@@ -85,28 +182,49 @@ def pretrain(
         dropout_seed=seed,
         log_every=log_every,
     )
-    checkpoints = Checkpoints(store, key, checkpoint_every)
-    wrapped, curve = train(
-        model,
-        MaskedLanguageModelling(batches),
-        recipe,
-        group,
-        checkpoints,
-        lambda point: report({**point, "steps": recipe.steps}),
+    return _Run(model, tokenizer, LanguageModelling(batches), recipe, None, {})
+
+
+def _text_run(backbone: TextBackbone, group: Group, log_every: int) -> _Run:
+    """Initialization, order of the text, corruption and dropout come from `backbone.seed`, each a stream of its own."""
+    corpus = read_corpus(backbone.text)
+    tokenizer = tokenizer_of(backbone, corpus.train)
+    model = network_of(backbone, tokenizer)
+    corruption = corruption_of(backbone, tokenizer, model)
+
+    def packed(texts: list[str]) -> Any:
+        stream = token_stream(tokenizer, texts, corruption.separator)
+        return pack(stream, corruption.length, corruption.before, corruption.after)
+
+    rows, held = packed(corpus.train), packed(corpus.validation)[: backbone.validation_rows]
+    seed = starts.derived_seed("pretraining", backbone.seed, "batches")
+    batches = Batches(rows, corruption, batch_size=backbone.batch_size, seed=seed)
+    options = {} if backbone.pretrain == "masked" else {"use_cache": False}  # keys and values of no later token
+    fixed = corrupted(held, corruption, _VALIDATION_SEED, 0)
+    recipe = Recipe(
+        steps=backbone.steps,
+        learning_rate=backbone.learning_rate,
+        schedule=backbone.schedule,
+        warmup=backbone.warmup,
+        weight_decay=backbone.weight_decay,
+        clip_norm=backbone.clip_norm,
+        dropout_seed=seed,
+        log_every=log_every,
     )
-    state = get_model_state_dict(wrapped, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    if group.rank == 0:
-        provenance = {
-            "key": key,
-            "backbone": backbone.model_dump(mode="json"),
-            "seconds": {"total": time.perf_counter() - started},
-            "versions": versions(),
-            "commit": commit_of_raymc(),
-        }
-        with store.create(layout.BACKBONES, key) as folder:
-            model.save_pretrained(folder, state_dict=state)
-            tokenizer.save_pretrained(folder)
-            (folder / layout.TRAINING_CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
-            (folder / "backbone.json").write_text(json.dumps(provenance, indent=1))
-        checkpoints.clear()
-    group.wait()
+    return _Run(
+        model,
+        tokenizer,
+        LanguageModelling(batches, **options),
+        recipe,
+        lambda wrapped: validate(wrapped, fixed, backbone.batch_size, group.device, **options),
+        {"text": _said(corpus, rows.size, held.size, len(tokenizer))},
+    )
+
+
+def _said(corpus: Corpus, train: int, validation: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "lines": {"train": len(corpus.train), "validation": len(corpus.validation)},
+        "held_out_of_train": corpus.held_out,
+        "tokens": {"train": train, "validation": validation},
+        "vocabulary": vocabulary,
+    }
