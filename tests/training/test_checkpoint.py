@@ -19,7 +19,8 @@ from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.training.checkpoint import Checkpoints
-from raymc.training.finetune import Classification, finetune
+from raymc.training.finetune import finetune
+from raymc.training.objectives import Classification
 from raymc.training.parallel import Group
 
 STEPS = 5
@@ -44,10 +45,10 @@ def run(spec: TrialSpec, store: Store, stop: int | None = None, every: int = 1, 
 
     options: dict[str, Any] = {"checkpoint_every": every, "log_every": log_every, "report": report}
     if stop is None:
-        finetune(spec, store, Group(), **options)
+        finetune([spec], store, Group(), **options)
     else:
         with pytest.raises(Stopped):
-            finetune(spec, store, Group(), **options)
+            finetune([spec], store, Group(), **options)
     return seen
 
 
@@ -93,9 +94,10 @@ def undisturbed(spec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Out
 def test_stopped_after_any_step_it_ends_the_same(spec, undisturbed, store, method: str, stop: int):
     trial = spec(method)
     assert run(trial, store, stop) == list(range(1, stop + 1))
-    assert not store.has(layout.MINIMA, trial.key)
+    assert store.has(layout.MINIMA, trial.key) == (stop == STEPS)  # it is kept before its step is reported
     assert checkpoints(trial, store) == ([stop - 1] if stop > 1 else [])
-    assert run(trial, store) == list(range(max(stop, 1), STEPS + 1))  # nothing that was kept is done again
+    again = list(range(stop, STEPS + 1)) if stop < STEPS else []
+    assert run(trial, store) == again  # nothing that was kept is done again
     assert_same(outcome(trial, store), undisturbed[method])
     assert checkpoints(trial, store) == []
     assert not store.folder(layout.CHECKPOINTS, trial.key).exists()
@@ -168,14 +170,14 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_older_used(
     trial = spec(method)
     run(trial, store, 3)
     older = Path(shutil.copytree(place(trial, store, 2), tmp_path / "older"))
-    run(trial, store, 5)
+    run(trial, store, 4)
     shutil.copytree(older, place(trial, store, 2))  # as if killed before it was removed
-    assert checkpoints(trial, store) == [2, 4]
-    DAMAGE[damage](place(trial, store, 4))
+    assert checkpoints(trial, store) == [2, 3]
+    DAMAGE[damage](place(trial, store, 3))
     assert run(trial, store) == [3, 4, 5]
     assert_same(outcome(trial, store), undisturbed[method])
     (aside,) = (store.root / layout.SET_ASIDE).iterdir()
-    assert aside.name.startswith(f"checkpoints-{trial.key}-step-000000004-")
+    assert aside.name.startswith(f"checkpoints-{trial.key}-step-000000003-")
     assert not store.folder(layout.CHECKPOINTS, trial.key).exists()
 
 
@@ -193,7 +195,7 @@ def test_a_half_written_checkpoint_is_not_seen(spec, undisturbed, store, monkeyp
     trial = spec("full")
     written = 0
 
-    def save(tensors: Any, path: Path) -> None:
+    def save(tensors: Any, path: Path, metadata: Any) -> None:
         nonlocal written
         written += 1
         path.write_bytes(b"half")
@@ -202,7 +204,7 @@ def test_a_half_written_checkpoint_is_not_seen(spec, undisturbed, store, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr("raymc.training.checkpoint.save_file", save)
         with pytest.raises(Stopped):
-            finetune(trial, store, Group(), checkpoint_every=1, log_every=1, report=lambda _: None)
+            finetune([trial], store, Group(), checkpoint_every=1, log_every=1, report=lambda _: None)
     assert written == 1
     assert checkpoints(trial, store) == []
     assert run(trial, store) == [1, 2, 3, 4, 5]
@@ -250,14 +252,14 @@ def test_restore_reports_where_it_stands(store):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     kept = Checkpoints(store, "toy", 1)
-    assert kept.restore(model, optimizer, Group()) == (0, [])
+    assert kept.restore(model, optimizer, Group(), 8) == (0, [])
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     curve = [{"step": 7.0, "loss": 0.1}]
     kept.save(model, optimizer, 7, curve, Group())
     again = torch.nn.Linear(2, 2)
     other = torch.optim.AdamW(again.parameters())
-    assert kept.restore(again, other, Group()) == (7, curve)
+    assert kept.restore(again, other, Group(), 8) == (7, curve)
     assert torch.equal(again.weight, model.weight)
     for mine, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)

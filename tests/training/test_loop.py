@@ -24,9 +24,10 @@ from raymc.tasks.backbones import load_tokenizer
 from raymc.tasks.rows import read_rows
 from raymc.tasks.tokens import Tokens, tokenize
 from raymc.training import loop
-from raymc.training.finetune import Classification, finetune
-from raymc.training.loop import Recipe, train
+from raymc.training.finetune import finetune
+from raymc.training.loop import Recipe, Report, train
 from raymc.training.microbatch import by_length
+from raymc.training.objectives import Classification
 from raymc.training.parallel import Group
 from raymc.training.schedule import steps_of
 
@@ -63,10 +64,19 @@ def network() -> torch.nn.Sequential:
     return torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.LayerNorm(5), torch.nn.Linear(5, 2))
 
 
+def fit(model: Any, objective: Any, recipe: Recipe, group: Group = ALONE, report: Report = lambda _: None):
+    """The trained model and its curve."""
+    curves: list[list[Point]] = []
+    trained = train(
+        model, objective, recipe, group, None, report, {recipe.steps: lambda _, curve: curves.append(curve)}
+    )
+    return trained, curves[0]
+
+
 def run(objective: Any = None, **fields: Any) -> tuple[Any, list[Point], Any]:
     objective = objective or Regression()
     recipe = Recipe(**{"steps": 8, "learning_rate": 0.05, "log_every": 1, **fields})
-    model, curve = train(network(), objective, recipe, ALONE, None, lambda _: None)
+    model, curve = fit(network(), objective, recipe)
     return model, curve, objective
 
 
@@ -123,7 +133,7 @@ def test_what_does_not_train_stays():
     model = network()
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
-    train(model, Regression(), Recipe(steps=3, learning_rate=0.1, weight_decay=0.5), ALONE, None, lambda _: None)
+    fit(model, Regression(), Recipe(steps=3, learning_rate=0.1, weight_decay=0.5))
     assert torch.equal(model[0].weight, before)
     assert model[0].weight.grad is None
 
@@ -143,7 +153,7 @@ def test_the_curve_has_means_since_the_point_before(log_every: int):
     every = run(log_every=1)[1]
     reported: list[Point] = []
     recipe = Recipe(steps=8, learning_rate=0.05, log_every=log_every)
-    _, curve = train(network(), Regression(), recipe, ALONE, None, reported.append)
+    _, curve = fit(network(), Regression(), recipe, report=reported.append)
     ends = [*range(log_every, 8, log_every), 8]
     assert [point["step"] for point in curve] == ends
     assert reported == curve
@@ -232,7 +242,7 @@ def test_what_is_not_finite_ends_the_run(how: str, at: int, log_every: int, seen
     reported: list[Point] = []
     recipe = Recipe(steps=8, learning_rate=0.05, log_every=log_every)
     with pytest.raises(TrainingFault, match=f"not finite .* by step {seen};"):
-        train(network(), Broken(at, how), recipe, ALONE, None, reported.append)
+        fit(network(), Broken(at, how), recipe, report=reported.append)
     assert all(point["step"] < seen for point in reported)
 
 
@@ -300,36 +310,10 @@ def test_every_worker_draws_its_own_dropout():
     masks = []
     for rank in (0, 1, 0):
         objective = Regression()
-        train(network(), objective, Recipe(steps=3, learning_rate=0.05), Group(rank), None, lambda _: None)
+        fit(network(), objective, Recipe(steps=3, learning_rate=0.05), Group(rank))
         masks.append(objective.masks)
     assert masks[0] == masks[2]
     assert not any(mask in masks[1] for mask in masks[0])
-
-
-def test_seeds_are_independent(trial, store, monkeypatch):
-    """Another dropout seed leaves the order of the rows as it is, and another order the masks, to the last bit."""
-    seen: dict[str, tuple[list, list, list]] = {}
-    for name, seeds in (("base", {}), ("dropout", {"dropout": 1}), ("order", {"order": 1}), ("head", {"head": 1})):
-        rows: list[Any] = []
-        masks: list[Any] = []
-        heads: list[Any] = []
-        plain = Classification.loss
-
-        def loss(self, model, batch, rows=rows, masks=masks, heads=heads, plain=plain):
-            rows.append(batch["input_ids"].tolist())
-            masks.append(torch.get_rng_state().tolist())
-            heads.append(model.classifier.weight.tolist())
-            return plain(self, model, batch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Classification, "loss", loss)
-            finetune(
-                trial(train={"steps": 3}, seeds=seeds), store, ALONE, checkpoint_every=0, log_every=3, report=print
-            )
-        seen[name] = rows, masks, heads[0]
-    for name, changed in (("dropout", 1), ("order", 0), ("head", 2)):
-        for part in range(3):
-            assert (seen[name][part] != seen["base"][part]) == (part == changed), (name, part)
 
 
 # Parts by length -----------------------------------------------------------------------------------------------------
@@ -366,7 +350,7 @@ def test_a_run_in_parts_is_the_run_in_whole_batches(trial, tmp_path: Path, monke
         monkeypatch.setattr(
             loop, "by_length", lambda batch, cutter=cutter: cut.append(len(cutter(batch))) or cutter(batch)
         )
-        finetune(spec, store, ALONE, checkpoint_every=0, log_every=1, report=lambda _: None)
+        finetune([spec], store, ALONE, checkpoint_every=0, log_every=1, report=lambda _: None)
     assert cut == [2] * 5 + [1] * 5
     assert_alike(*(weights(store, spec.key) for store in stores))
 
@@ -380,6 +364,10 @@ JOBS: dict[str, dict[str, Any]] = {
     "ddp lora uneven": {"strategy": "ddp", "batch_size": 5, "lora": True},
     "fsdp uneven": {"strategy": "fsdp", "batch_size": 5},
     "fsdp lora, resumed": {"strategy": "fsdp", "lora": True, "stop": 3},
+    "ddp adafactor": {"strategy": "ddp", "optimizer": "adafactor"},
+    "ddp adafactor, resumed": {"strategy": "ddp", "optimizer": "adafactor", "stop": 3},
+    "fsdp sgd": {"strategy": "fsdp", "optimizer": "sgd", "batch_size": 5},
+    "fsdp sgd, resumed": {"strategy": "fsdp", "optimizer": "sgd", "batch_size": 5, "stop": 3},
 }
 DROPOUT: dict[str, dict[str, Any]] = {
     "undisturbed": {"strategy": "ddp", "dropout": 0.3},
@@ -390,7 +378,12 @@ DROPOUT: dict[str, dict[str, Any]] = {
 
 def spec_of(trial: Callable[..., TrialSpec], job: dict[str, Any]) -> TrialSpec:
     method = {"method": "lora", "rank": 2} if job.get("lora") else {"method": "full"}
-    settings = {"batch_size": job.get("batch_size", 4), "dropout": job.get("dropout", 0.0), "learning_rate": 1e-4}
+    settings = {
+        "batch_size": job.get("batch_size", 4),
+        "dropout": job.get("dropout", 0.0),
+        "learning_rate": 1e-4,
+        "optimizer": job.get("optimizer", "adamw"),
+    }
     return trial("mlm" if job.get("lora") else "bert", tuning=method, train=settings)
 
 
@@ -444,7 +437,7 @@ def two_workers(trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", JOBS)
 def test_two_workers_reach_the_weights_of_one(two_workers: Path, trial, tmp_path: Path, name: str):
     spec, alone, together = spec_of(trial, JOBS[name]), Store(tmp_path), Store(two_workers / name)
-    finetune(spec, alone, ALONE, checkpoint_every=0, log_every=1, report=lambda _: None)
+    finetune([spec], alone, ALONE, checkpoint_every=0, log_every=1, report=lambda _: None)
     expected, found = weights(alone, spec.key), weights(together, spec.key)
     assert_alike(found, expected)
     curves = [
@@ -465,11 +458,27 @@ def test_two_workers_with_dropout_repeat_themselves_after_a_stop(two_workers: Pa
     assert_alike(sharded, first)
 
 
+@pytest.mark.parametrize("name", ["ddp adafactor", "fsdp sgd"])
+def test_two_workers_resume_any_optimizer_to_the_last_bit(two_workers: Path, trial, name: str):
+    spec = spec_of(trial, JOBS[name])
+    whole, resumed = (weights(Store(two_workers / job), spec.key) for job in (name, f"{name}, resumed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[part], resumed[part]) for part in whole)
+
+
+def test_an_optimizer_that_can_not_be_sharded_is_refused_before_anything_is_done():
+    objective = Regression()
+    group = Group(0, 2, "cpu", "fsdp")
+    with pytest.raises(TrainingFault, match=r"^train\.optimizer: adafactor .* use strategy: ddp$"):
+        fit(network(), objective, Recipe(steps=3, learning_rate=0.05, optimizer="adafactor"), group)
+    assert objective.steps == []
+
+
 def test_both_workers_cut_their_part_of_the_batch(trial):
     """Else the job "in parts by length" compared nothing new."""
     spec = spec_of(trial, JOBS["ddp in parts by length"])
     rows = read_rows(spec.task, "train")
-    tokens = tokenize(load_tokenizer(spec.model.backbone), rows, ("neg", "pos"), 16)
+    tokens = tokenize(load_tokenizer(spec.model.backbone), rows, ("neg", "pos"), spec.task, "classifier")
     objective = Classification(tokens, spec.train.batch_size, 0)
     for rank in range(2):
         parts = [len(by_length(objective.batch(step, Group(rank, 2))[0])) for step in range(5)]
