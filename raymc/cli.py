@@ -86,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--curve", help="default: the sweep's first")
     sub.add_argument("--split", help="default: the sweep's first")
     sub.add_argument("--value", default="barrier_entezari", help="a column of barriers.parquet (default: %(default)s)")
-    sub.add_argument("--json", action="store_true", help="minima, matrix and its definition as JSON")
+    sub.add_argument("--floor", action="store_true", help="no values where an end is below the spec's floor")
+    sub.add_argument("--json", action="store_true", help="minima, matrix, its definition and the summary as JSON")
 
     verb("schema", _schema, "the JSON Schema of a sweep, for editors")
     return parser
@@ -187,28 +188,31 @@ def _show(options: argparse.Namespace) -> int:
         name, storage = spec.name, storage or spec.storage
     sweep = open_sweep(name, storage=storage)
     if options.json:
-        frame = sweep.matrix(options.curve, options.split, options.value)
+        frame = sweep.matrix(options.curve, options.split, options.value, options.floor)
         title, unit, definition = VALUES[options.value]
+        floor = sweep.spec.connectivity.floor
         print(
             json.dumps(
                 {
                     "name": name,
                     "curve": options.curve or sweep.spec.connectivity.curves[0],
-                    "split": options.split or sweep.spec.connectivity.splits[0],
+                    "split": options.split or sweep.splits[0],
                     "space": sorted(set(sweep.barriers()["space"])),
                     "value": options.value,
                     "title": title,
                     "unit": unit,
                     "definition": definition,
+                    "floor": None if floor is None else floor.model_dump(mode="json"),
                     "minima": json.loads(sweep.minima().to_json(orient="records", double_precision=15)),
                     "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],
+                    "summary": json.loads(sweep.summary().to_json(orient="records", double_precision=15)),
                     "failures": sweep.failures,
                 },
                 indent=1,
             )
         )
         return DONE
-    _print_sweep(sweep, options.curve, options.split, options.value)
+    _print_sweep(sweep, options.curve, options.split, options.value, options.floor)
     return DONE
 
 
@@ -224,21 +228,34 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema()}
 
 
-def _print_sweep(sweep: Sweep, curve: str | None, split: str | None, value: str) -> None:
+def _print_sweep(sweep: Sweep, curve: str | None, split: str | None, value: str, floor: bool = False) -> None:
     from raymc.report.frames import VALUES
-    from raymc.report.text import print_matrix, print_minima
+    from raymc.report.text import print_matrix, print_minima, print_summary
 
-    curve, split = curve or sweep.spec.connectivity.curves[0], split or sweep.spec.connectivity.splits[0]
-    frame = sweep.matrix(curve, split, value)
+    curve, split = curve or sweep.spec.connectivity.curves[0], split or sweep.splits[0]
+    frame = sweep.matrix(curve, split, value, floor)
     title, unit, definition = VALUES[value]
-    names = sweep.names()
-    print_minima(sweep.minima(), names, sweep.spec.connectivity.splits)
-    spaces = ", ".join(sorted(set(sweep.barriers()["space"]))) or "-"
+    names, weak = sweep.names(), sweep.weak()
+    print_minima(sweep.minima(), names, sweep.splits, weak, _floor(sweep))
+    barriers = sweep.barriers()
+    chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
+    spaces = ", ".join(sorted(set(chosen["space"]))) or "-"
     points = sweep.spec.connectivity.points
     heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
-    print_matrix(frame, names, heading)
+    print_matrix(frame, names, heading, weak=weak)
+    if len(barriers):
+        print_summary(sweep.summary())
     for failure in sweep.failures:
         print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}")
+
+
+def _floor(sweep: Sweep) -> str:
+    """The floor in words: `accuracy at least 0.8 on validation`."""
+    floor = sweep.spec.connectivity.floor
+    if floor is None:
+        return ""
+    bound = "at most" if floor.metric == "loss" else "at least"
+    return f"{floor.metric} {bound} {floor.value:g} on {floor.split or 'the first split'}"
 
 
 def _print_where(sweep: Sweep, storage: str | None) -> None:

@@ -103,7 +103,10 @@ def _why_none_alone(selection: Selection, factor: str) -> str:
 
 def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
     """A fault for each two kinds of minima that are paired and that no space holds both of."""
-    joints, bases = Joints(spec.points, spec.connectivity.space), Bases(spec.points)
+    try:
+        joints, bases = Joints(spec.points, spec.connectivity.space), Bases(spec.points)
+    except RaymcError:
+        return  # a folder can't be read, which is said of the backbone
     asked = spec.connectivity.space != "auto"
     kinds = [(joints.kind(i), bases.kind(i)) for i in range(len(spec.points))]
     seen: set[tuple[tuple[int, int], tuple[int, int]]] = set()

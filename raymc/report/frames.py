@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,44 +22,86 @@ VALUES = {
         "max over t of L(t) - ((1 - t) L(0) + t L(1)), L: mean cross-entropy",
     ),
     "barrier_ainsworth": ("Ainsworth barrier", "nats", "max over t of L(t) - (L(0) + L(1)) / 2, L: mean cross-entropy"),
-    "barrier_frankle": ("Frankle barrier", "error rate", "max over t of E(t) - (E(0) + E(1)) / 2, E: 1 - accuracy"),
+    "barrier_frankle": (
+        "Frankle barrier",
+        "error rate",
+        "max over t of E(t) - (E(0) + E(1)) / 2, E: 1 - accuracy (of text models: of label likelihood)",
+    ),
     "t_peak": ("t of the peak", "t", "the t at which the Entezari barrier is attained"),
     "distance_l2": ("L2 distance", "parameters", "Euclidean distance of the two parameter vectors"),
     "cosine": ("cosine", "cosine", "cosine of the two parameter vectors"),
 }
 
 
+MINIMA = ("key", "uri", "name", "trajectory")
+BARRIERS = ("a", "b", "curve", "split", "space", "head", "differs", "same_trajectory", "below_floor")
+SUMMARY = {  # column: what it is, in the column's order
+    "curve": "kind of path",
+    "split": "row set",
+    "space": "what is interpolated",
+    "differs": "in what the ends of the pairs differ",
+    "same_trajectory": "whether the ends are snapshots of one run",
+    "pairs": "pairs that count",
+    "left_out": "pairs that don't, as an end is below the floor",
+    "barrier_mean": "Entezari barrier (nats), of the pairs that count",
+    "barrier_median": "the same",
+    "barrier_max": "the same",
+    "frankle_mean": "Frankle barrier (error rate)",
+    "distance_mean": "L2 distance (parameters)",
+}
+
+
+@dataclass(frozen=True)
+class MinimumRow:
+    """What the table of minima says of one, but for its scores; `values`: by axis, None where it has none."""
+
+    key: str
+    uri: str
+    name: str
+    trajectory: str
+    values: Mapping[str, Any]
+    below_floor: bool = False
+
+
+@dataclass(frozen=True)
+class PairNote:
+    """What the table of barriers says of a pair, beside its profile."""
+
+    differs: str
+    same_trajectory: bool = False
+    below_floor: bool = False
+
+
 def minima_frame(
-    keys: Sequence[str],
-    uris: Mapping[str, str],
-    axes: Mapping[str, Mapping[str, Any]],
+    minima: Sequence[MinimumRow],
+    axes: Sequence[str],
     evaluations: Mapping[tuple[str, str], Evaluation],
     splits: Sequence[str],
     metrics: Sequence[str],
 ) -> pd.DataFrame:
-    """key, uri, one column per axis by its dotted name, SPLIT_loss (nats) and SPLIT_METRIC (fractions) per split.
+    """key, uri, name, trajectory, one column per axis, SPLIT_loss (nats) and SPLIT_METRIC (fractions), below_floor.
 
-    Rows in the order of `keys`; a value that isn't a scalar (a whole section as an axis) is JSON text.
+    `splits`: names of row sets; `evaluations`: by (key, row set), NaN where there is none. Rows in the order given; a
+    value of an axis that isn't a scalar (a whole section) is JSON text.
     """
-    rows = []
-    for key in keys:
-        row: dict[str, Any] = {"key": key, "uri": uris[key]}
-        row |= {name: _scalar(value) for name, value in axes[key].items()}
-        for split in splits:
-            found = evaluations.get((key, split))
-            row[f"{split}_loss"] = found.loss if found else float("nan")
-            row |= {f"{split}_{name}": found.metrics[name] if found else float("nan") for name in metrics}
-        rows.append(row)
-    scores = [f"{split}_{name}" for split in splits for name in ("loss", *metrics)]
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["key", "uri", *scores])
+    columns: dict[str, Any] = {name: [getattr(one, name) for one in minima] for name in MINIMA}
+    columns |= {axis: _column([one.values.get(axis) for one in minima]) for axis in axes}
+    for split in splits:
+        found = [evaluations.get((one.key, split)) for one in minima]
+        columns[f"{split}_loss"] = [one.loss if one else math.nan for one in found]
+        for name in metrics:
+            columns[f"{split}_{name}"] = [one.metrics[name] if one else math.nan for one in found]
+    columns["below_floor"] = np.array([one.below_floor for one in minima], dtype=bool)
+    return pd.DataFrame(columns)
 
 
 def profiles_frame(profiles: Iterable[Profile], metrics: Sequence[str]) -> pd.DataFrame:
-    """a, b, curve, split, space, t, loss (nats) and one column per metric (fractions): a row per point."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("a", "b", "curve", "split", "space", "t", "loss", *metrics)}
+    """a, b, curve, split, space, head, t, loss (nats) and one column per metric (fractions): a row per point."""
+    of_path = ("a", "b", "curve", "split", "space", "head")
+    columns: dict[str, list[Any]] = {name: [] for name in (*of_path, "t", "loss", *metrics)}
     for profile in profiles:
         count = len(profile.t)
-        for name in ("a", "b", "curve", "split", "space"):
+        for name in of_path:
             columns[name] += [getattr(profile, name)] * count
         columns["t"] += profile.t
         columns["loss"] += profile.loss
@@ -66,18 +110,23 @@ def profiles_frame(profiles: Iterable[Profile], metrics: Sequence[str]) -> pd.Da
     return pd.DataFrame(columns)
 
 
-def barriers_frame(profiles: Iterable[Profile]) -> pd.DataFrame:
-    """One row per pair, curve and split; columns as in VALUES, after a, b, curve, split and space."""
+def barriers_frame(
+    profiles: Iterable[Profile], notes: Callable[[str, str], PairNote], accuracy: str = "accuracy"
+) -> pd.DataFrame:
+    """One row per pair, curve and row set; columns as in BARRIERS, then as in VALUES.
+
+    `notes`: of a pair, by its two keys. `accuracy`: the metric that Frankle's error rate is 1 minus.
+    """
     rows = []
     for profile in profiles:
-        error = [1.0 - accuracy for accuracy in profile.metrics["accuracy"]]
+        note = notes(profile.a, profile.b)
+        error = [1.0 - value for value in profile.metrics[accuracy]]
         rows.append(
             {
-                "a": profile.a,
-                "b": profile.b,
-                "curve": profile.curve,
-                "split": profile.split,
-                "space": profile.space,
+                **{name: getattr(profile, name) for name in ("a", "b", "curve", "split", "space", "head")},
+                "differs": note.differs,
+                "same_trajectory": note.same_trajectory,
+                "below_floor": note.below_floor,
                 "barrier_entezari": barriers.entezari(profile.t, profile.loss),
                 "barrier_ainsworth": barriers.ainsworth(profile.t, profile.loss),
                 "barrier_frankle": barriers.frankle(profile.t, error),
@@ -86,17 +135,48 @@ def barriers_frame(profiles: Iterable[Profile]) -> pd.DataFrame:
                 "cosine": profile.cosine,
             }
         )
-    return pd.DataFrame(rows, columns=["a", "b", "curve", "split", "space", *VALUES])
+    frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES])
+    return frame.astype({"same_trajectory": bool, "below_floor": bool})
 
 
-def matrix(table: pd.DataFrame, keys: Sequence[str], curve: str, split: str, value: str) -> pd.DataFrame:
+def summary_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """Conclusions from the barriers table: columns as in SUMMARY, a row per curve, row set, space and difference.
+
+    Pairs with an end below the floor count in `left_out` alone; where no other is left, the numbers are NaN.
+    """
+    rows = []
+    by = ["curve", "split", "space", "differs", "same_trajectory"]
+    for group, pairs in table.groupby(by, sort=False):
+        counted = pairs[~pairs["below_floor"]]
+        rows.append(
+            {
+                **dict(zip(by, group, strict=True)),
+                "pairs": len(counted),
+                "left_out": len(pairs) - len(counted),
+                "barrier_mean": counted["barrier_entezari"].mean(),
+                "barrier_median": counted["barrier_entezari"].median(),
+                "barrier_max": counted["barrier_entezari"].max(),
+                "frankle_mean": counted["barrier_frankle"].mean(),
+                "distance_mean": counted["distance_l2"].mean(),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(SUMMARY))
+
+
+def matrix(
+    table: pd.DataFrame, keys: Sequence[str], curve: str, split: str, value: str, floor: bool = False
+) -> pd.DataFrame:
     """A value of the barriers table as a symmetric len(keys) x len(keys) frame; NaN on the diagonal and where missing.
+
+    Missing are pairs that aren't selected or aren't there yet; with `floor`, also those with an end below the floor.
 
     For t_peak the cell (i, j) is measured from row i: t from a to b in the table, 1 - t mirrored.
     """
     place = {key: i for i, key in enumerate(keys)}
     cells = np.full((len(place), len(place)), np.nan)
     chosen = table[(table["curve"] == curve) & (table["split"] == split)]
+    if floor:
+        chosen = chosen[~chosen["below_floor"]]
     for a, b, height in zip(chosen["a"], chosen["b"], chosen[value], strict=True):
         if a in place and b in place:
             cells[place[a], place[b]] = height
@@ -104,5 +184,16 @@ def matrix(table: pd.DataFrame, keys: Sequence[str], curve: str, split: str, val
     return pd.DataFrame(cells, index=list(keys), columns=list(keys))
 
 
-def _scalar(value: Any) -> Any:
-    return value if value is None or isinstance(value, (str, int, float, bool)) else json.dumps(value, sort_keys=True)
+def _column(values: Sequence[Any]) -> Any:
+    """An axis's values as a column that parquet takes: whole numbers stay so beside None, unlike kinds are JSON."""
+    scalar = all(value is None or isinstance(value, (str, int, float, bool)) for value in values)
+    kinds = {float if type(value) is int else type(value) for value in values if value is not None}
+    if not scalar or len(kinds) > 1:
+        return [value if value is None or isinstance(value, str) else _json(value) for value in values]
+    if None in values and all(value is None or type(value) is int for value in values) and kinds:
+        return pd.array(list(values), dtype="Int64")
+    return list(values)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

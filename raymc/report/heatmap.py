@@ -23,6 +23,7 @@ DASHED_LIMIT = 60  # paths: up to here those across groups are dashed
 SEQUENTIAL, DIVERGING = "YlGnBu", "PuOr"  # both can be told apart with the common colour blindnesses
 PATHS = "cividis"
 EMPTY = "#e4e4e4"
+HATCH_LIMIT = 600  # cells: more would take long to draw
 WITHIN, ACROSS = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion
 
 
@@ -33,11 +34,13 @@ def matrix_figure(
     unit: str,
     groups: Sequence[str] | None = None,
     from_zero: bool = True,
+    weak: Sequence[bool] | None = None,
 ) -> Figure:
     """An N x N matrix as colours, with its numbers where N is 12 or less.
 
     `labels` and `groups` go with the matrix's rows; rows are put together by group, in order of first appearance.
-    `unit` names what the colour means, such as "Entezari barrier (nats)". NaN off the diagonal is hatched, as no value.
+    `unit` names what the colour means, such as "Entezari barrier (nats)". NaN off the diagonal is a neutral grey, as no
+    value, and hatched where such cells are few. Minima that are `weak` (below the floor) have a star at their label.
     `from_zero`: colours start at 0; turn it off for values such as cosines that lie close together far from 0.
     Raises ValueError where the matrix isn't square or a list's length isn't N.
     """
@@ -45,7 +48,8 @@ def matrix_figure(
     count = len(values)
     if values.shape != (count, count) or len(labels) != count or len(groups or labels) != count:
         raise ValueError(f"a matrix of {values.shape} with {len(labels)} labels and {len(groups or labels)} groups")
-    names = [_clip(label) for label in labels]
+    stars = weak or [False] * count
+    names = [_clip(label) + (" *" if star else "") for label, star in zip(labels, stars, strict=True)]
     sizes: list[tuple[str, int]] = []
     if groups is not None:
         firsts = list(dict.fromkeys(groups))
@@ -65,8 +69,7 @@ def matrix_figure(
     if count <= ANNOTATE_LIMIT:
         _numbers(axes, values, norm, colours)
     missing = ~np.isfinite(values) & ~np.eye(count, dtype=bool)
-    if missing.any():
-        _hatch(axes, missing)
+    _notes(axes, missing, any(stars))
     side = min(max(0.62 * count if count <= ANNOTATE_LIMIT else 0.24 * count, 2.4), 9.0)
     _lay_out(figure, axes, scale, side, title, band=0.25 if len(sizes) > 1 else 0.0)
     return figure
@@ -192,17 +195,18 @@ def _numbers(axes: Axes, values: np.ndarray, norm: Normalize, colours: str) -> N
         )
 
 
-def _hatch(axes: Axes, missing: np.ndarray) -> None:
-    style = {"facecolor": EMPTY, "edgecolor": "#888888", "hatch": "///", "linewidth": 0.0}
-    for row, column in np.argwhere(missing):
-        axes.add_patch(_cell(row, column, style))
-    axes.legend(
-        handles=[Patch(label="no value", **style)],
-        loc="upper left",
-        bbox_to_anchor=(1.0, -0.02),
-        frameon=False,
-        fontsize=8,
-    )
+def _notes(axes: Axes, missing: np.ndarray, weak: bool) -> None:
+    """What the cells without a value and the stars mean; few such cells are hatched."""
+    few = missing.sum() <= HATCH_LIMIT
+    style = {"facecolor": EMPTY, "edgecolor": "#888888", "hatch": "///" if few else None, "linewidth": 0.0}
+    handles = [Patch(label="no value", **style)] if missing.any() else []
+    if weak:
+        handles.append(Patch(label="* below the floor", facecolor="none", linewidth=0.0))
+    if few:
+        for row, column in np.argwhere(missing):
+            axes.add_patch(_cell(row, column, style))
+    if handles:
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, -0.02), frameon=False, fontsize=8)
 
 
 def _cell(row: int, column: int, style: dict) -> Patch:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from raymc.specs.results import METRICS
 
 # dark to bright over the range of the matrix, readable on dark and light terminals and without colour
 _SHADES = ("grey62", "cyan", "yellow", "bold red")
 
 
-def print_matrix(frame: pd.DataFrame, names: Mapping[str, str], title: str, file: object = None) -> None:
-    """A symmetric matrix with short names for its rows and numbers for its columns."""
+WEAK = "*"  # marks a minimum below the floor
+
+
+def print_matrix(
+    frame: pd.DataFrame, names: Mapping[str, str], title: str, file: object = None, weak: Collection[str] = ()
+) -> None:
+    """A symmetric matrix with short names for its rows and numbers for its columns.
+
+    Cells without a value are dots, and a line says so; minima of `weak` (by key) are marked.
+    """
     console = Console(file=file or sys.stdout, width=None if sys.stdout.isatty() else 200)  # type: ignore[arg-type]
     console.print(title, markup=False, highlight=False)
     table = Table()
@@ -25,8 +36,14 @@ def print_matrix(frame: pd.DataFrame, names: Mapping[str, str], title: str, file
     low, high = frame.min().min(), frame.max().max()
     for number, (key, row) in enumerate(frame.iterrows(), 1):
         cells = [_cell(value, low, high) for value in row]
-        table.add_row(str(number), names.get(str(key), str(key)), *cells)
+        table.add_row(str(number), _marked(names.get(str(key), str(key)), key in weak), *cells)
     console.print(table)
+    missing = frame.isna().to_numpy()
+    if missing.sum() > len(frame):  # more than the diagonal
+        count = (int(missing.sum()) - len(frame)) // 2
+        console.print(
+            f"· no value: {count} of {len(frame) * (len(frame) - 1) // 2} pairs are not selected or not there"
+        )
 
 
 def _cell(value: float, low: float, high: float) -> str:
@@ -37,16 +54,52 @@ def _cell(value: float, low: float, high: float) -> str:
     return f"[{shade}]{value:.4f}[/]" if abs(value) < 1000 else f"[{shade}]{value:.4g}[/]"
 
 
-def print_minima(frame: pd.DataFrame, names: Mapping[str, str], splits: Sequence[str]) -> None:
-    """Every minimum with its quality, numbered as in the matrix."""
+def print_minima(
+    frame: pd.DataFrame, names: Mapping[str, str], splits: Sequence[str], weak: Collection[str] = (), floor: str = ""
+) -> None:
+    """Every minimum with its quality, numbered as in the matrix; those of `weak` are marked, as below `floor`."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     table = Table()
     table.add_column("", justify="right")
     table.add_column("minimum", no_wrap=True)
-    columns = [name for split in splits for name in frame.columns if name.startswith(f"{split}_")]
+    scores = dict.fromkeys(("loss", *(name for some in METRICS.values() for name in some)))
+    columns = {
+        f"{split} {score}": f"{split}_{score}"
+        for split in splits
+        for score in scores
+        if f"{split}_{score}" in frame.columns
+    }
     for name in (*columns, "key"):
-        table.add_column(name.replace("_", " ", 1), justify="left" if name == "key" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "key" else "right", no_wrap=True)
     for number, (_, row) in enumerate(frame.iterrows(), 1):
-        cells = ["·" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns]
-        table.add_row(str(number), names[row["key"]], *cells, row["key"])
+        cells = ["·" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns.values()]
+        table.add_row(str(number), _marked(names[row["key"]], row["key"] in weak), *cells, row["key"])
     console.print(table)
+    if weak:
+        console.print(f"{WEAK} below the floor ({floor}): shown, but in no conclusion", highlight=False)
+
+
+def print_summary(frame: pd.DataFrame) -> None:
+    """The conclusions: a row per curve, row set, space and difference."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    console.print(
+        "Barriers by difference (Entezari: mean, median, max; Frankle: mean; L2 distance: mean)", highlight=False
+    )
+    table = Table()
+    some = [name for name in ("curve", "split", "space") if frame[name].nunique() > 1]
+    for name in (*some, "differs"):
+        table.add_column(name, no_wrap=name != "differs")
+    left_out = bool(frame["left_out"].any())
+    numbers = ["barrier_mean", "barrier_median", "barrier_max", "frankle_mean", "distance_mean"]
+    for name in ("pairs", *(["left_out"] if left_out else []), *numbers):
+        table.add_column(name.removeprefix("barrier_").replace("_", " "), justify="right", no_wrap=True)
+    for _, row in frame.iterrows():
+        cells = ["·" if row[name] != row[name] else f"{row[name]:.4g}" for name in numbers]
+        differs = (row["differs"] or "-") + (" (one run)" if row["same_trajectory"] else "")
+        counts = [str(row["pairs"]), *([str(row["left_out"])] if left_out else [])]
+        table.add_row(*(str(row[name]) for name in some), escape(differs), *counts, *cells)
+    console.print(table)
+
+
+def _marked(name: str, weak: bool) -> str:
+    return escape(name) + (f" {WEAK}" if weak else "")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.naming import name_of, point_name
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
@@ -17,7 +18,8 @@ from raymc.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-_ABBREVIATIONS = {"train.learning_rate": "lr", "train.batch_size": "batch"}  # names are columns of tables
+__all__ = ["Sweep", "name_of", "open_sweep", "point_name", "write_sweep"]
+_LAST = {"minima": "below_floor", "profiles": "head", "barriers": "differs"}  # columns that early versions lack
 
 
 class Sweep:
@@ -32,66 +34,76 @@ class Sweep:
         self.name, self.store, self.spec, self.result, self.failures = name, store, spec, result, failures
         self._tables: dict[str, pd.DataFrame] = {}
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the row sets, in order: splits, of several tasks as TASK.SPLIT."""
+        return tuple(rows.name for rows in self.spec.row_sets)
+
     def minima(self) -> pd.DataFrame:
-        """One row per minimum: key, uri, its value on each axis, SPLIT_loss (nats) and SPLIT_METRIC (fractions)."""
+        """One row per minimum: key, uri, name, trajectory, its value on each axis, its scores, below_floor.
+
+        The scores are SPLIT_loss (nats) and SPLIT_METRIC (fractions) for each row set, NaN where it has other labels.
+        """
         return self._table("minima")
 
     def profiles(self) -> pd.DataFrame:
-        """One row per point of a path: a, b, curve, split, space, t, loss (nats) and the metrics (fractions)."""
+        """One row per point of a path: a, b, curve, split, space, head, t, loss (nats), the metrics (fractions)."""
         return self._table("profiles")
 
     def barriers(self) -> pd.DataFrame:
-        """One row per pair, curve and split: the barriers, t of the peak, distance and cosine."""
+        """One row per pair, curve and row set: what it is, in what its ends differ, the barriers and distances."""
         return self._table("barriers")
 
-    def matrix(
-        self, curve: str | None = None, split: str | None = None, value: str = "barrier_entezari"
-    ) -> pd.DataFrame:
-        """A column of barriers() as a symmetric frame over the minima's keys; NaN on the diagonal.
+    def summary(self) -> pd.DataFrame:
+        """Conclusions: the barriers per curve, row set, space and difference; pairs below the floor only counted."""
+        from raymc.report.frames import summary_frame
 
-        `curve` and `split`: by default the spec's first. Raises RaymcError for one that the sweep doesn't have.
+        return summary_frame(self.barriers())
+
+    def matrix(
+        self,
+        curve: str | None = None,
+        split: str | None = None,
+        value: str = "barrier_entezari",
+        floor: bool = False,
+    ) -> pd.DataFrame:
+        """A column of barriers() as a symmetric frame over the minima's keys; NaN on the diagonal and for no pair.
+
+        `curve` and `split`: by default the spec's first. `floor`: NaN too where an end is below the floor. Raises
+        RaymcError for one that the sweep doesn't have.
         """
         from raymc.report.frames import VALUES, matrix
 
-        curve, split = curve or self.spec.connectivity.curves[0], split or self.spec.connectivity.splits[0]
+        curve, split = curve or self.spec.connectivity.curves[0], split or self.splits[0]
         for given, known, what in (
             (curve, self.spec.connectivity.curves, "curve"),
-            (split, self.spec.connectivity.splits, "split"),
+            (split, self.splits, "split"),
             (value, tuple(VALUES), "value"),
         ):
             if given not in known:
                 raise RaymcError(f"sweep {self.name} has no {what} {given!r} (it has {', '.join(known)})")
-        return matrix(self.barriers(), list(self.minima()["key"]), curve, split, value)
+        return matrix(self.barriers(), list(self.minima()["key"]), curve, split, value, floor)
 
     def names(self) -> dict[str, str]:
-        """Short names of the minima by key: their values on the axes."""
+        """Short names of the minima by key: their values on the axes, or the names that the spec gives them."""
         frame = self.minima()
-        return {
-            row["key"]: point_name({axis: row[axis] for axis in self.spec.axis_names}) for _, row in frame.iterrows()
-        }
+        return dict(zip(frame["key"], frame["name"], strict=True))
+
+    def weak(self) -> set[str]:
+        """Keys of the minima below the floor."""
+        frame = self.minima()
+        return set(frame["key"][frame["below_floor"]])
 
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
         if name not in self._tables:
             content = _verified(self.store, self.name, f"{name}.parquet")
-            self._tables[name] = pd.read_parquet(io.BytesIO(content))
+            table = pd.read_parquet(io.BytesIO(content))
+            if name in _LAST and _LAST[name] not in table.columns:
+                raise RaymcError(f"sweep {self.name} was written by an older raymc; `raymc run` makes its tables anew")
+            self._tables[name] = table
         return self._tables[name].copy()
-
-
-def point_name(values: Mapping[str, Any]) -> str:
-    """A point's values in a few words: `lr=0.0003 order=2`."""
-    short = {name: _ABBREVIATIONS.get(name, name.rsplit(".", 1)[-1]) for name in values}
-    double = [name for name in short if list(short.values()).count(short[name]) > 1]
-    parts = [f"{name if name in double else short[name]}={_short(value)}" for name, value in values.items()]
-    return " ".join(parts) or "base"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(_short(part) for part in value.values())
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"…{text[-39:]}"
 
 
 def open_sweep(name: str, *, storage: str | None = None) -> Sweep:
