@@ -13,17 +13,26 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
     GPT2Config,
+    GPT2LMHeadModel,
     GPT2Model,
+    LlamaConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
     RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from raymc.specs.trial import TrialSpec
@@ -106,6 +115,96 @@ def _build(kind: str, config: dict[str, Any]) -> Any:
         torch.nn.init.normal_(model.classifier.bias)
         return model
     return {"bert": BertModel, "mlm": BertForMaskedLM}[kind](BertConfig(**sizes))
+
+
+TEXTS = [
+    "the cat runs and the dog sits",
+    "a very good bird is not a bad bird",
+    "what a great day, it is good",
+    "awful rain and awful wind: a bad, bad day",
+    "positive or negative or neither of both",
+]
+
+
+@pytest.fixture(scope="session")
+def text_backbone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """text_backbone("t5", seed=0, **config) is the folder of a tiny random seq2seq or causal model, made once.
+
+    Kinds and how their tokenizers encode: t5 and bart ("text </s>", in words); llama ("<s> text", in words); gpt2,
+    qwen2, qwen3 (byte-level BPE without special tokens; the end-of-text token pads too).
+    """
+    made: dict[str, Path] = {}
+
+    def make(kind: str, seed: int = 0, **config: Any) -> Path:
+        name = json.dumps([kind, seed, config], sort_keys=True)
+        if name not in made:
+            folder = made[name] = tmp_path_factory.mktemp(kind)
+            tokenizer = _text_tokenizer(kind)
+            tokenizer.save_pretrained(folder)
+            torch.manual_seed(seed)
+            model = _text_model(kind, len(tokenizer), config)
+            with torch.no_grad():  # so wide that greedy decoding depends on the row
+                for parameter in model.parameters():
+                    if parameter.ndim > 1:
+                        parameter.normal_(std=0.5)
+            model.save_pretrained(folder)
+        return made[name]
+
+    return make
+
+
+def _text_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    if kind in ("gpt2", "qwen2", "qwen3"):
+        inner = Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        special = ["<|endoftext|>"]
+        inner.train_from_iterator(
+            TEXTS,
+            trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+        )
+        return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|endoftext|>")
+    words = sorted({word for text in TEXTS for word in text.replace(",", "").replace(":", "").split()})
+    special = ["<pad>", "</s>", "<s>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate((*special, *words, ":", ",", *map(str, range(20))))}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    single, ids = ("<s> $A", [("<s>", 2)]) if kind == "llama" else ("$A </s>", [("</s>", 1)])
+    inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, model_input_names=["input_ids", "attention_mask"], **names)
+
+
+def _text_model(kind: str, vocabulary: int, config: dict[str, Any]) -> Any:
+    ends = {"eos_token_id": 0, "bos_token_id": 0} if kind in ("gpt2", "qwen2", "qwen3") else {"eos_token_id": 1}
+    sizes = {"vocab_size": vocabulary, **ends}
+    if kind == "t5":
+        t5 = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "feed_forward_proj": "gated-gelu"}
+        start = {"decoder_start_token_id": 0, "pad_token_id": 0, "tie_word_embeddings": False}
+        return T5ForConditionalGeneration(T5Config(**{**sizes, **t5, **start, **config}))
+    if kind == "bart":
+        layers = {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in _BART.items()}
+        ids = {"pad_token_id": 0, "bos_token_id": 2, "decoder_start_token_id": 1, "forced_eos_token_id": None}
+        return BartForConditionalGeneration(
+            BartConfig(**{**sizes, **layers, **ids, "d_model": 16, "max_position_embeddings": 64, **config})
+        )
+    if kind == "gpt2":
+        gpt2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+        return GPT2LMHeadModel(GPT2Config(**{**sizes, **gpt2, **config}))
+    llama = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "head_dim": 4,
+    }
+    configs = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+    return AutoModelForCausalLM.from_config(configs[kind](**{**sizes, **llama, **config}))
+
+
+_BART = {"layers": 1, "ffn_dim": 32, "attention_heads": 2}
 
 
 @pytest.fixture
