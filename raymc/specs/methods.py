@@ -32,6 +32,7 @@ UNFIT_PEFT: dict[str, str] = {
     "CPT": "it needs a template of tokens with every batch",
     "XLORA": "it mixes adapters that exist already",
     "ADAPTION_PROMPT": "its adapters are no part of the model's modules; use type PREFIX_TUNING",
+    "LILY": "its router averages over the tokens of a batch, so padding changes its outputs",
     "OSF": "it changes the frozen weights, so its file alone isn't the minimum",
 }
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from raymc.specs.connectivity import Space
 from raymc.specs.content import existing_peft
 from raymc.specs.errors import RaymcError
+from raymc.specs.methods import peft_type
 from raymc.specs.trial import TrialSpec
 
 # Method: the spaces that its minima have a point in, the default first. peft's own types are told apart by name.
@@ -19,9 +18,13 @@ SPACES: dict[str, tuple[str, ...]] = {
     "prefix": ("factors",),
     "prompt": ("factors",),
 }
-# peft types whose change of the weights can be merged into them
+# peft types (of 0.21) whose change of the weights can be merged into them, on every model that they fit
 MERGEABLE = frozenset(
-    {"LORA", "ADALORA", "IA3", "LOHA", "LOKR", "VERA", "OFT", "BOFT", "HRA", "FOURIERFT", "LN_TUNING"}
+    {
+        *("ADALORA", "ADAMSS", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA", "HRA"),
+        *("IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "PEANUT", "PSOFT", "PVERA", "RANDLORA", "ROAD"),
+        *("SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT"),
+    }
 )
 
 
@@ -52,7 +55,7 @@ def joining_space(one: TrialSpec, other: TrialSpec, asked: Space) -> str:
     if first == second == ("weights",):
         return "weights"
     whole = [any(space in ("weights", "delta_w") for space in spaces) for spaces in (first, second)]
-    alike = _factors(one) == _factors(other)
+    alike = _alike(one, other)
     if asked == "factors" or (asked == "auto" and alike and first[0] == "factors"):
         if "factors" not in first or "factors" not in second:
             raise RaymcError(
@@ -73,10 +76,15 @@ def joining_space(one: TrialSpec, other: TrialSpec, asked: Space) -> str:
     return "delta_w"
 
 
-def _factors(trial: TrialSpec) -> Any:
-    """What decides the shapes and scales of a trial's factors; dropout and the draw at the start don't."""
-    body = trial.tuning.model_dump(mode="json", exclude={"dropout", "init_std", "up_std"})
-    return [body, existing_peft(trial.model) if trial.tuning.method == "existing" else None]
+def _alike(one: TrialSpec, other: TrialSpec) -> bool:
+    """Whether two trials' factors have the same shapes and scales, as far as their specs tell.
+
+    Dropout and the draw at the start don't matter. Of a minimum that exists already, its type alone is known here.
+    """
+    if "existing" in (one.tuning.method, other.tuning.method):
+        return peft_type(one) == peft_type(other)
+    bodies = [trial.tuning.model_dump(mode="json", exclude={"dropout", "init_std", "up_std"}) for trial in (one, other)]
+    return bodies[0] == bodies[1]
 
 
 def _said(trial: TrialSpec) -> str:

@@ -152,6 +152,8 @@ def _passed_through(spec: PeftTuning, common: dict[str, Any]) -> Any:
             + (f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}")
         )
     fields = {field.name for field in dataclasses.fields(cls)}
+    if common["modules_to_save"] is not None and "modules_to_save" not in fields:
+        raise RaymcError(f"tuning.type: {spec.type} trains no classification head beside its own; use another kind")
     for name in spec.config:
         if name in _OURS:
             raise RaymcError(f"tuning.config.{name}: set by raymc")

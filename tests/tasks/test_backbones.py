@@ -127,7 +127,7 @@ def test_the_global_random_state_is_left_as_it_was(load, backbone, trial):
     before = torch.get_rng_state()
     model = load(backbone("mlm"))
     assert torch.equal(torch.get_rng_state(), before)
-    tuning.apply(model, trial(backbone("mlm"), tuning={"method": "lora"}).tuning, 0)
+    tuning.apply(model, trial(backbone("mlm"), tuning={"method": "lora"}))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -377,7 +377,7 @@ def test_labels_of_a_saved_classifier(backbone):
 
 def lora(load, trial, folder: Path, seed: int = 0, **fields: Any) -> Any:
     spec = {"method": "lora", "rank": 2, **fields}
-    return tuning.apply(load(folder), trial(folder, tuning=spec).tuning, seed)
+    return tuning.apply(load(folder), trial(folder, tuning=spec, seeds={"init": seed}))
 
 
 def trained(model: Any) -> set[str]:
@@ -421,5 +421,5 @@ def test_lora_targets_that_are_not_there_are_the_trials_fault(load, trial, backb
 
 def test_full_tuning_trains_everything(load, trial, backbone):
     model = load(backbone("bert"))
-    assert tuning.apply(model, trial(backbone("bert")).tuning, 0) is model
+    assert tuning.apply(model, trial(backbone("bert"))) is model
     assert all(parameter.requires_grad for parameter in model.parameters())
