@@ -56,7 +56,10 @@ def finetune(
     due = {one.train.snapshot or steps: one for one in trials if not store.has(layout.MINIMA, one.key)}
     if max(due, default=0) > steps:
         raise RaymcError(f"train.snapshot: {max(due)} is past the end of the run, {steps} steps")
+    checkpoints = Checkpoints(store, trial.trajectory, checkpoint_every)
     if not due:
+        if group.rank == 0:  # stopped when all were stored, and before this
+            checkpoints.clear()
         return
     model = backbones.load_model(trial, data.labels, store)
     known, highest = model.get_input_embeddings().num_embeddings, int(data.tokens.ids.max())
@@ -64,7 +67,6 @@ def finetune(
         raise RaymcError(f"model.backbone: it has {known} embeddings, and its tokenizer makes token {highest}")
     model = tuning.apply(model, trial)
     recipe = _recipe(trial, steps, log_every)
-    checkpoints = Checkpoints(store, trial.trajectory, checkpoint_every)
     loaded = time.perf_counter()
 
     def keeper(one: TrialSpec, step: int) -> Keep:

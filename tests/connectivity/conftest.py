@@ -19,7 +19,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from raymc.connectivity.evaluator import Evaluator, TokenSets
 from raymc.connectivity.pairs import Connections
-from raymc.specs.sweep import SweepSpec
+from raymc.specs.sweep import Point, SweepSpec
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks import backbones
@@ -159,7 +159,10 @@ def trials(master) -> dict[str, TrialSpec]:
 def tokens(sweep, backbone) -> dict[str, Tokens]:
     tokenizer = backbones.load_tokenizer(str(backbone()))
     task = sweep().task
-    return {split: tokenize(tokenizer, read_rows(task, split), LABELS, task) for split in ("validation", "test")}
+    return {
+        split: tokenize(tokenizer, read_rows(task, split), LABELS, task, "classifier")
+        for split in ("validation", "test")
+    }
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +182,6 @@ def connections(sweep) -> Callable[..., Connections]:
     """connections(store, trials, space="auto", ...): of a sweep that has these trials."""
 
     def make(store: Store, trials: dict[str, TrialSpec], **connectivity: Any) -> Connections:
-        return Connections(sweep(connectivity=connectivity), store, trials)
+        return Connections(sweep(connectivity=connectivity), store, {k: Point({}, one) for k, one in trials.items()})
 
     return make

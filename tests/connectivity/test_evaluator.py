@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
 import json
 import math
@@ -19,12 +21,14 @@ from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from raymc.connectivity.evaluator import Evaluator
+from raymc.connectivity.evaluator import Evaluator, TokenSets
 from raymc.connectivity.pairs import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import Evaluation, Profile
 from raymc.store.store import Store
+from raymc.tasks.backbones import load_tokenizer, tokenizer_digest
 from raymc.tasks.rows import read_rows
+from raymc.tasks.tokens import tokenize
 
 # peft asks transformers for something that transformers is about to rename
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -53,7 +57,8 @@ def plain(folder: Path) -> Any:
     """A minimum as transformers loads it, or peft with its factors merged."""
     if (folder / "config.json").is_file():
         return AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    model: Any = AutoPeftModelForSequenceClassification.from_pretrained(str(folder))
+    labels = json.loads((folder / "minimum.json").read_text())["labels"]
+    model: Any = AutoPeftModelForSequenceClassification.from_pretrained(str(folder), num_labels=len(labels))
     return model.merge_and_unload().eval()
 
 
@@ -249,7 +254,7 @@ def test_corrupt_weights_are_found_before_they_are_used(store, keys, evaluator, 
         for action in (
             lambda key=key: endpoints(found, (key,), (space,)),
             lambda key=key: endpoints(evaluator(store), (key,), (space,)),
-            lambda key=key: join(found, *sorted((key, c)), space, {c: {}, key: {}}, splits=()),
+            lambda key=key: found.pair(PairTask(*sorted((key, c)), space, "linear", ("test",), ("path",)), {}),
         ):
             with pytest.raises(CorruptArtefact, match="SHA-256 differs") as caught:
                 action()
@@ -314,7 +319,7 @@ def test_another_tokenizer_is_refused(store, keys, evaluator, sweep, backbone, a
     other = add(store, sweep(model={"backbone": str(backbone(words))}).points[0].trial)
     message = refused(lambda: endpoints(evaluator(store), (other,), ("weights",)))
     assert message == f"{other} has a tokenizer that split validation was not read with"
-    ends = {split: (None, None) for split in BOTH}
+    ends = dict.fromkeys(BOTH, (None, None))
     task = PairTask(keys["full"][0], other, "weights", "linear", BOTH, ("path", "path"))
     assert "different tokenizers" in refused(lambda: evaluator(store).pair(task, ends))
 
@@ -328,12 +333,6 @@ def test_other_shapes_are_refused_pair_by_pair(store, keys, evaluator, sweep, ba
         ends = endpoints(found, (keys["full"][0], other), ("weights",) * 2)
         for a, b in itertools.permutations((keys["full"][0], other)):
             assert f"architectures differ: {name}" in refused(lambda a=a, b=b, e=ends: join(found, a, b, "weights", e))
-
-
-def test_a_full_minimum_has_no_factors(master, keys, evaluator):
-    a, b = sorted((keys["full"][0], keys["lora"][0]))
-    task = PairTask(a, b, "mixed", "linear", ("test",))
-    assert refused(lambda: evaluator(master[0]).pair(task, {})).endswith("use connectivity.space: delta_w")
 
 
 def test_a_loss_that_is_not_finite_says_where(master, keys, evaluator, monkeypatch):
@@ -363,3 +362,85 @@ def test_results_survive_their_json(master, keys, evaluator):
     assert Profile.model_validate(json.loads(json.dumps(profile.model_dump(mode="json")))) == profile
     scored = ends[a]["test"]
     assert Evaluation.model_validate(json.loads(json.dumps(scored.model_dump(mode="json")))) == scored
+
+
+# Several tasks along one path ----------------------------------------------------------------------------------------
+
+THREE = ("bad", "fine", "good")
+
+
+@pytest.fixture(scope="session")
+def three(dataset, tmp_path_factory) -> Path:
+    """The same texts under three labels."""
+    folder = tmp_path_factory.mktemp("three")
+    for path in dataset.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for i, row in enumerate(rows):
+            row["label"] = "fine" if i % 3 == 0 else {"neg": "bad", "pos": "good"}[row["label"]]
+        (folder / path.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_each_task_is_scored_with_the_head_of_the_end_tuned_on_it(
+    store, keys, sweep, add, three, tokens, backbone, method: str
+):
+    """Against state dicts mixed by hand: the body is interpolated, the owner's head stays."""
+    space = "weights" if method == "full" else "delta_w"
+    spec = sweep(task={"dataset": {"path": str(three)}}, tuning={"method": method})
+    other, mine = add(store, spec.points[0].trial), keys[method][0]
+    tokenizer = load_tokenizer(str(backbone()))
+    foreign = tokenize(tokenizer, read_rows(spec.task, "test"), THREE, spec.task, "classifier")
+    digest = tokenizer_digest(store.folder("minima", mine))
+    sets = TokenSets("classifier", {digest: {"two": tokens["test"], "three": foreign}}, {"two": LABELS, "three": THREE})
+    found = Evaluator(store, sets, points=5)
+    a, b = sorted((mine, other))
+    heads = ("a", "b") if a == mine else ("b", "a")
+    ends = {
+        split: tuple(found.endpoint(EndpointTask(key, space, (split,)))[0] if key == owner else None for key in (a, b))
+        for split, owner in (("two", mine), ("three", other))
+    }
+    two, third = found.pair(PairTask(a, b, space, "linear", ("two", "three"), heads), ends)
+    assert (two.head, third.head) == (mine, other)
+    bodies = {key: plain(store.folder("minima", key)) for key in (a, b)}
+    texts = read_rows(spec.task, "test").text
+    for profile, owner, labels, task in ((two, mine, LABELS, None), (third, other, THREE, spec.task)):
+        gold = read_rows(task or sweep().task, "test").labels
+        for t, loss in zip(profile.t, profile.loss, strict=True):
+            mixed = copy.deepcopy(bodies[owner])
+            states = {key: body.state_dict() for key, body in bodies.items()}
+            state = {
+                name: tensor if name.startswith("classifier") else (1 - t) * states[a][name] + t * states[b][name]
+                for name, tensor in states[owner].items()
+            }
+            mixed.load_state_dict(state)
+            losses = []
+            for text, label in zip(texts, gold, strict=True):
+                with torch.no_grad():
+                    logits = mixed(**tokenizer(text, return_tensors="pt")).logits
+                losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor([labels.index(label)])).item())
+            assert loss == pytest.approx(sum(losses) / len(losses), abs=2e-6)
+    assert two.distance_l2 == pytest.approx(third.distance_l2, rel=1e-6)
+
+
+def test_labels_in_another_order_are_matched_by_name(master, keys, tokens, evaluator):
+    """A path's loss doesn't depend on the order in which a task names its labels."""
+    turned = {split: dataclasses.replace(part, labels=1 - part.labels) for split, part in tokens.items()}
+    a, b = sorted(keys["full"][:2])
+    task = PairTask(a, b, "weights", "linear", BOTH, ("path", "path"))
+    straight = evaluator(master[0]).pair(task, {})
+    swapped = evaluator(master[0], labels=("pos", "neg"), tokens=turned).pair(task, {})
+    for one, other in zip(straight, swapped, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-6)
+        assert one.metrics == other.metrics
+
+
+def test_an_end_with_both_heads_is_not_mixed_up(master, keys, evaluator):
+    """With a's head fixed, t = 0 is a itself and t = 1 is b under a's head, which isn't b."""
+    a, b = sorted(keys["full"][:2])
+    found = evaluator(master[0])
+    ends = endpoints(found, (a, b), ("weights",) * 2)
+    both = {split: (ends[a][split], ends[b][split]) for split in BOTH}
+    for profile in found.pair(PairTask(a, b, "weights", "linear", BOTH, ("a", "a")), both):
+        assert profile.loss[0] == ends[a][profile.split].loss
+        assert profile.loss[-1] != ends[b][profile.split].loss

@@ -119,7 +119,7 @@ def test_where_a_minimum_is_from(trial, store, dataset: Path, backbone):
     assert (found["labels"], found["rows"], found["steps"], found["workers"]) == (["neg", "pos"], 22, 5, 1)
     tokenizer = load_tokenizer(str(backbone("bert")))
     rows = read_rows(spec.task, "train")
-    assert found["tokens"] == len(tokenize(tokenizer, rows, ("neg", "pos"), 16).ids)
+    assert found["tokens"] == len(tokenize(tokenizer, rows, ("neg", "pos"), spec.task, "classifier").ids)
     assert found["device"] == "cpu"
     assert found["threads"] == torch.get_num_threads()
     assert found["versions"]["torch"] == torch.__version__
