@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raymc.connectivity.pairs import Connections, EndpointTask, PairTask
-from raymc.specs.errors import CorruptArtefact
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
@@ -70,7 +70,7 @@ def test_at_first_all_is_missing(store, full, connections):
     assert corrupt == []
     pairs, corrupt = found.missing_pairs(set(full))
     expected = [(keys[0], keys[1]), (keys[0], keys[2]), (keys[1], keys[2])]
-    assert pairs == [PairTask(a, b, "weights", "linear", ("validation", "test")) for a, b in expected]
+    assert pairs == [PairTask(a, b, "weights", "linear", ("validation", "test"), ("path", "path")) for a, b in expected]
     assert corrupt == []
     assert all(task.a < task.b for task in pairs)
     assert (found.done_endpoints(set(full)), found.done_pairs(set(full))) == (0, 0)
@@ -85,7 +85,7 @@ def test_what_was_put_is_there_and_no_longer_missing(store, full, connections):
     assert (again.done_endpoints(set(full)), again.done_pairs(set(full))) == (3, 3)
     key, (a, b) = min(full), sorted(full)[:2]
     assert again.evaluation(key, "validation") == evaluation(found, key, "validation")
-    task = PairTask(a, b, "weights", "linear", ("validation",))
+    task = PairTask(a, b, "weights", "linear", ("validation",), ("path",))
     assert again.profile(a, b, "linear", "validation") == profile(found, task, "validation")
 
 
@@ -149,7 +149,9 @@ def test_spaces_of_pairs(store, keys, trials, connections):
     assert (auto.space(lora[0]), factors.space(lora[0])) == ("delta_w", "factors")
     assert (auto.space(*lora[:2]), factors.space(*lora[:2])) == ("delta_w", "factors")
     assert auto.space(full, lora[0]) == auto.space(lora[0], full) == "delta_w"
-    assert factors.space(full, lora[0]) == factors.space(lora[0], full) == "mixed"
+    for pair in ((full, lora[0]), (lora[0], full)):
+        with pytest.raises(RaymcError, match="no factors; use connectivity"):
+            factors.space(*pair)
 
 
 def test_factors_and_delta_w_keep_apart(store, keys, trials, connections):
