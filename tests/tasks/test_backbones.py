@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from raymc.specs.content import backbone_key
 from raymc.specs.errors import RaymcError, TrainingFault
+from raymc.store import layout
 from raymc.tasks import tuning
 from raymc.tasks.backbones import (
     config_labels,
@@ -170,6 +172,126 @@ def test_derived_seeds_are_stable_and_apart():
     assert derived_seed("a", 1) == derived_seed("a", "1")
 
 
+# The spread of a new head, and kinds of model ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+def test_a_new_heads_weights_have_the_spread_that_is_asked_for(load, backbone, kind: str):
+    labels = tuple(map(str, range(300)))
+    folder = backbone(kind)
+    plain = load(folder, labels=labels)
+    wide, wider = (load(folder, labels=labels, model={"head_std": std}) for std in (0.5, 2.0))
+    head = {name for name in plain.state_dict() if name.split(".")[0] in ("classifier", "score")}
+    assert changed(plain, wide) == {name for name in head if name.endswith("weight")}
+    for name in changed(plain, wide):
+        weight = wide.get_parameter(name)
+        assert weight.std().item() == pytest.approx(0.5, rel=0.1 if weight.numel() < 1000 else 0.03)
+        assert torch.allclose(weight * 4, wider.get_parameter(name))  # one stream, at another spread
+    other = load(folder, labels=labels, model={"head_std": 0.5}, seeds={"head": 1})
+    assert changed(wide, other) == changed(plain, wide)
+
+
+def test_a_heads_spread_is_refused_where_no_head_is_new(load, backbone, text_backbone):
+    message = refused(load, backbone("classifier"), model={"head": "backbone", "head_std": 0.1})
+    assert message == "model.head_std: the head is the backbone's; head_std is for head: new"
+    for field, value in (("head_std", 0.1), ("head", "backbone")):
+        message = refused(load, text_backbone("gpt2"), model={"kind": "causal", field: value})
+        assert message == f"model.{field}: a causal model has no classification head; leave it out"
+
+
+KINDS = {"t5": "seq2seq", "bart": "seq2seq", "gpt2": "causal", "llama": "causal", "qwen2": "causal", "qwen3": "causal"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_text_models_are_the_checkpoint_bit_for_bit(load, text_backbone, name: str):
+    folder = text_backbone(name)
+    model = load(folder, model={"kind": KINDS[name]}, seeds={"head": 3, "init": 4})
+    stored = load_file(folder / "model.safetensors")
+    parameters = dict(model.named_parameters())
+    assert parameters.keys() <= stored.keys()  # of tied tensors a file holds one
+    assert all(torch.equal(parameters[tensor], stored[tensor]) for tensor in parameters)
+    assert model.training
+    assert model.new_modules == ()
+    assert model.config.pad_token_id == 0
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_text_models_classify_too_with_a_head_from_its_seed(load, text_backbone, name: str):
+    folder = text_backbone(name)
+    first, second = (load(folder, seeds={"head": seed}) for seed in (1, 2))
+    assert {tensor.split(".")[0] for tensor in changed(first, second)} <= {"score", "classification_head"}
+    stored = {tensor.data_ptr(): tensor for tensor in first.parameters()}
+    assert len(stored) == len(list(first.parameters()))
+    body = {name: tensor for name, tensor in first.named_parameters() if name.split(".")[0] not in HEAD_NAMES}
+    plain = load_file(folder / "model.safetensors")
+    for tensor, value in body.items():
+        assert any(torch.equal(value, plain[other]) for other in plain if tensor.endswith(other)), tensor
+    rows = {"input_ids": torch.tensor([[5, 6, 7, 1], [5, 1, 0, 0]]), "attention_mask": torch.ones(2, 4).long()}
+    rows["attention_mask"][1, 2:] = 0
+    with torch.no_grad():
+        first.eval()
+        whole = first(**rows).logits
+        alone = first(input_ids=rows["input_ids"][1:, :2], attention_mask=torch.ones(1, 2).long()).logits
+    assert whole.shape == (2, 3)
+    assert torch.allclose(whole[1:], alone, rtol=1e-5, atol=1e-6)
+
+
+HEAD_NAMES = ("score", "classification_head")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("bert", "seq2seq", "seq2seq needs an encoder and a decoder, as T5 has, and {} is of type bert"),
+        ("roberta", "causal", "causal needs a decoder alone, as GPT-2, Llama and Qwen are, and {} is of type roberta"),
+        ("bert", "causal", "causal needs a decoder alone, as GPT-2, Llama and Qwen are, and {} is of type bert"),
+        ("t5", "causal", "causal needs a decoder alone, as GPT-2, Llama and Qwen are, and {} is of type t5"),
+        ("bart", "causal", "causal needs a decoder alone, as GPT-2, Llama and Qwen are, and {} is of type bart"),
+        ("gpt2", "seq2seq", "seq2seq needs an encoder and a decoder, as T5 has, and {} is of type gpt2"),
+        ("llama", "seq2seq", "seq2seq needs an encoder and a decoder, as T5 has, and {} is of type llama"),
+    ],
+)
+def test_a_kind_that_the_architecture_is_not_is_refused(load, backbone, text_backbone, name, kind, said):
+    folder = text_backbone(name) if name in KINDS else backbone(name)
+    assert refused(load, folder, model={"kind": kind}) == "model.kind: " + said.format(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"), [("t5", "decoder.final_layer_norm.weight"), ("llama", "lm_head.weight"), ("gpt2", "ln_f.bias")]
+)
+def test_a_text_model_that_lacks_weights_is_refused(load, text_backbone, copy, name: str, tensor: str):
+    """transformers draws them at random."""
+    folder = copy(text_backbone(name))
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if not name.endswith(tensor)}
+    assert len(kept) == len(tensors) - 1
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    message = refused(load, folder, model={"kind": KINDS[name]})
+    assert message.endswith(f"{tensor} of the shape that its config.json says")
+
+
+def test_an_output_layer_of_its_own_stays_untied(load, text_backbone, copy, tmp_path: Path):
+    """As T5 v1.1 has it; transformers' config says that T5 is tied, whatever its file says."""
+    folder = edit_config(copy(text_backbone("t5")), tie_word_embeddings=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = torch.randn_like(tensors["shared.weight"])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    first = load(folder, model={"kind": "seq2seq"})
+    first.save_pretrained(tmp_path / "again")
+    again = load(tmp_path / "again", model={"kind": "seq2seq"})
+    for model in (first, again):
+        assert torch.equal(model.lm_head.weight, tensors["lm_head.weight"])
+        assert torch.equal(model.get_input_embeddings().weight, tensors["shared.weight"])
+        assert model.config.scale_decoder_outputs is False
+
+
+def test_a_decoder_starts_from_padding_where_its_config_does_not_say(load, text_backbone):
+    model = load(text_backbone("t5", decoder_start_token_id=None), model={"kind": "seq2seq"})
+    assert model.config.decoder_start_token_id == 0
+    assert model(input_ids=torch.tensor([[5, 1]]), labels=torch.tensor([[6, 1]])).loss.isfinite()
+
+
 # Dropout and length --------------------------------------------------------------------------------------------------
 
 
@@ -302,10 +424,30 @@ def test_a_folder_that_is_not_there(load, tmp_path: Path):
     assert "is no checkpoint" in refused(load, tmp_path / "gone")
 
 
-def test_a_backbone_that_was_never_pretrained(trial, store):
-    spec = trial(Path("x"), model={"backbone": {"builtin": "grammar-bert"}})
-    with pytest.raises(RaymcError, match="is not in the store"):
-        source(spec.model, store)
+@pytest.fixture
+def pretrained(tmp_path: Path) -> list[Any]:
+    """Backbones that raymc trains, as a spec has them."""
+    (tmp_path / "train.txt").write_text("a text\n")
+    architecture = {"model_type": "gpt2", "n_embd": 16}
+    text = {"pretrain": "causal", "text": {"path": str(tmp_path / "train.txt")}, "architecture": architecture}
+    return [{"builtin": "grammar-bert"}, text]
+
+
+def test_a_backbone_that_was_never_pretrained(trial, store, pretrained):
+    for one in pretrained:
+        spec = trial(Path("x"), model={"backbone": one})
+        with pytest.raises(RaymcError, match="is not in the store"):
+            source(spec.model, store)
+
+
+def test_a_backbone_that_was_pretrained_is_taken_from_the_store(trial, store, pretrained, text_backbone):
+    for one in pretrained:
+        spec = trial(Path("x"), model={"backbone": one, "kind": "causal"})
+        key = backbone_key(spec.model.backbone)
+        with store.create(layout.BACKBONES, key) as folder:
+            shutil.copytree(text_backbone("gpt2"), folder, dirs_exist_ok=True)
+        assert source(spec.model, store) == (str(store.folder(layout.BACKBONES, key)), None)
+        assert load_model(spec, LABELS, store).config.model_type == "gpt2"
 
 
 # Tokenizers ----------------------------------------------------------------------------------------------------------
