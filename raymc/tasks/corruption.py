@@ -19,14 +19,16 @@ Batch = dict[str, Tensor]
 
 
 class Corruption(Protocol):
-    """How rows become a batch, and what rows it takes."""
+    """How rows become a batch, and what rows it takes.
+
+    `length`: ids of a packed row, of which `before` and `after` are the first and the last. `separator`: the id after
+    each text of the stream that is packed; None where the next text follows at once.
+    """
 
     length: int
-    """Ids of a packed row."""
     before: Sequence[int]
     after: Sequence[int]
     separator: int | None
-    """The id after each text of the stream that is packed; None: the next text follows at once."""
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """int64 tensors: input_ids and attention_mask of like shape, labels aligned with the logits, and others."""
@@ -36,13 +38,17 @@ class Corruption(Protocol):
 class Masked:
     """Rows [CLS] text [SEP] text ... [SEP], some tokens of which are masked (Devlin et al. 2019)."""
 
+    before: Sequence[int] = ()
+    after: Sequence[int] = ()
+    separator: int | None
+
     def __init__(self, tokenizer: Any, length: int, rate: float):
         needed = {"cls": tokenizer.cls_token_id, "sep": tokenizer.sep_token_id, "mask": tokenizer.mask_token_id}
         lacking = [name for name, number in needed.items() if number is None]
         if lacking:
             raise RaymcError(f"tokenizer: it has no {lacking[0]} token, which masked language modelling needs")
-        self.length, self.before, self.after = length, [needed["cls"]], [needed["sep"]]
-        self.separator: int | None = needed["sep"]
+        self.length, self.separator = length, needed["sep"]
+        self.before, self.after = [needed["cls"]], [needed["sep"]]
         self._rate, self._mask_id = rate, needed["mask"]
         special = set(tokenizer.all_special_ids)
         self._special = torch.tensor(sorted(special))
@@ -58,11 +64,14 @@ class Masked:
 class Causal:
     """Rows of text with the end-of-text token after each; every token but a row's first is predicted."""
 
+    before: Sequence[int] = ()
+    after: Sequence[int] = ()
+    separator: int | None
+
     def __init__(self, tokenizer: Any, length: int):
         if tokenizer.eos_token_id is None:
             raise RaymcError("tokenizer: it has no eos token, which causal language modelling needs")
-        self.length, self.before, self.after = length, (), ()
-        self.separator: int | None = tokenizer.eos_token_id
+        self.length, self.separator = length, tokenizer.eos_token_id
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Batch:
         labels = torch.cat([rows[:, 1:], torch.full_like(rows[:, :1], IGNORED)], 1)
@@ -99,7 +108,7 @@ class Span:
         self._sentinels = torch.tensor(known)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        mask = self._noise_mask(*rows.shape, generator)
+        mask = self._noise_mask(len(rows), rows.shape[1], generator)
         inputs, targets = self._shown(rows, mask), self._shown(rows, ~mask)
         starts = torch.full_like(rows[:, :1], self._start)
         return {

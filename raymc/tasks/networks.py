@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
-from transformers.models.auto import modeling_auto
+from transformers.models.auto import modeling_auto, tokenization_auto
 
 from raymc.specs.content import backbone_folder, hub_commit
 from raymc.specs.errors import RaymcError
@@ -75,20 +76,34 @@ def network_of(backbone: TextBackbone, tokenizer: Any) -> Any:
     return model
 
 
+def check_reload(tokenizer: Any, model: Any, texts: list[str]) -> None:
+    """Raises RaymcError where AutoTokenizer would make another tokenizer of it in a folder of this network."""
+    with tempfile.TemporaryDirectory(prefix="raymc-") as folder:
+        tokenizer.save_pretrained(folder)
+        model.config.save_pretrained(folder)
+        again = backbones.load_tokenizer(folder)
+    encoded, after = (one(texts, verbose=False)["input_ids"] for one in (tokenizer, again))
+    if encoded != after or tokenizer.get_vocab() != again.get_vocab():
+        kind = model.config.model_type
+        raise RaymcError(f"tokenizer: transformers reads it as a {type(again).__name__} in a folder of type {kind}")
+
+
 def architecture_faults(backbone: TextBackbone) -> Iterator[tuple[str, str]]:
     """(field, what is wrong) with `architecture`, as far as can be told without a tokenizer or any weights."""
     kind = backbone.architecture["model_type"]
-    if fault := _misfit(kind, backbone.pretrain):
+    if fault := misfit(kind, backbone.pretrain):
         yield "architecture.model_type", fault
         return
     faults = list(_field_faults(backbone.architecture))
+    if not isinstance(backbone.tokenizer, str) and (one := _own_tokenizer(kind)):
+        reads = f"transformers reads every tokenizer of a {kind} folder as a {one}"
+        faults.append(("architecture.model_type", f"{reads}; give such a tokenizer, or take another type"))
     yield from faults
     if faults:
         return
-    trained = isinstance(backbone.tokenizer, TrainedTokenizer)
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+    ids: dict[str, int | None] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
     try:
-        config = _config(backbone, backbone.tokenizer.vocab_size if trained else 8000, ids)
+        config = _config(backbone, TrainedTokenizer().vocab_size, ids)
         with torch.device("meta"):
             model = _AUTO[backbone.pretrain].from_config(config)
     except _FAULTS as error:
@@ -98,7 +113,14 @@ def architecture_faults(backbone: TextBackbone) -> Iterator[tuple[str, str]]:
         yield "max_length", f"{backbone.max_length} is more than the {limit} positions of the architecture"
 
 
-def _misfit(kind: str, objective: str) -> str | None:
+def _own_tokenizer(kind: str) -> str | None:
+    """The class that AutoTokenizer takes for a model type whatever its folder says; None where it minds that."""
+    wrong = getattr(tokenization_auto, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", ())
+    name = getattr(tokenization_auto, "TOKENIZER_MAPPING_NAMES", {}).get(kind) if kind in wrong else None
+    return None if name in (None, "TokenizersBackend", "PreTrainedTokenizerFast") else name
+
+
+def misfit(kind: str, objective: str) -> str | None:
     """Why an objective can't pre-train a model type; None where it can."""
     known = {name for names in _KINDS.values() for name in names}
     if kind not in known:
@@ -159,7 +181,7 @@ def _new(backbone: TextBackbone, tokenizer: Any) -> Any:
 
 
 def _first_faults(backbone: TextBackbone) -> Iterator[tuple[str, str]]:
-    if fault := _misfit(backbone.architecture["model_type"], backbone.pretrain):
+    if fault := misfit(backbone.architecture["model_type"], backbone.pretrain):
         yield "architecture.model_type", fault
     else:
         yield from _field_faults(backbone.architecture)
@@ -172,7 +194,7 @@ def _loaded(backbone: TextBackbone) -> Any:
         config = AutoConfig.from_pretrained(place, revision=commit)
     except backbones.UNREADABLE as error:
         raise RaymcError(f"start: {place} is no checkpoint: {_line(error)}") from error
-    if fault := _misfit(config.model_type, backbone.pretrain):
+    if fault := misfit(config.model_type, backbone.pretrain):
         raise RaymcError(f"start: {fault}")
     if backbone.dropout is not None:
         backbones._set_dropout(config, backbone.dropout)

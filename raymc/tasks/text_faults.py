@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from raymc.specs.content import backbone_fault, backbone_folder, is_folder, text_files
+from raymc.specs.content import backbone_fault, backbone_folder, is_folder, positions, text_files
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import ModelSpec
 from raymc.specs.text import TextBackbone, TextFiles
@@ -22,12 +23,30 @@ def text_faults(backbone: TextBackbone) -> Iterator[tuple[str, str]]:
     if isinstance(backbone.tokenizer, str) and (fault := _tokenizer_fault(backbone.tokenizer)):
         yield "tokenizer", fault
     if backbone.start is not None:
-        if fault := backbone_fault(ModelSpec(backbone=backbone.start)):
-            yield "start", fault
+        yield from _start_faults(backbone, ModelSpec(backbone=backbone.start))
         return
     from raymc.tasks.networks import architecture_faults
 
     yield from architecture_faults(backbone)
+
+
+def _start_faults(backbone: TextBackbone, start: ModelSpec) -> Iterator[tuple[str, str]]:
+    if fault := backbone_fault(start):
+        yield "start", fault
+        return
+    folder = backbone_folder(start)
+    if folder is None:
+        return
+    from raymc.tasks.networks import misfit
+
+    kind = json.loads((folder / "config.json").read_bytes()).get("model_type")
+    if fault := misfit(str(kind), backbone.pretrain):
+        yield "start", fault
+    limit = positions(start)
+    if limit is not None and backbone.max_length > limit:
+        yield "max_length", f"{backbone.max_length} is more than the {limit} positions of {folder}"
+    if fault := _tokenizer_fault(str(start.backbone)):
+        yield "start", fault
 
 
 def _file_faults(text: TextFiles) -> Iterator[tuple[str, str]]:

@@ -63,7 +63,9 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(model: Any, whole: Mapping[str, torch.Tensor], rows_at_once: int, device: str, **options: Any) -> Validation:
+def validate(
+    model: Any, whole: Mapping[str, torch.Tensor], rows_at_once: int, device: str, **options: Any
+) -> Validation:
     """Score a model without dropout on one fixed batch, some rows at a time; it is put back into training mode.
 
     Every worker scores all of it, so that none waits for another and their number changes nothing.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from raymc.specs.content import backbone_key, backbone_trajectory
@@ -22,7 +21,7 @@ from raymc.tasks import backbones as starts
 from raymc.tasks import grammar, mlm
 from raymc.tasks.corpus import Corpus, pack, read_corpus, token_stream
 from raymc.tasks.corruption import Batches, corrupted, corruption_of
-from raymc.tasks.networks import network_of, tokenizer_of
+from raymc.tasks.networks import check_reload, network_of, tokenizer_of
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.language import LanguageModelling, Validation, validate
 from raymc.training.loop import Keep, Recipe, Report, train
@@ -134,7 +133,7 @@ def _step(backbone: Pretrained) -> int:
 
 def _store(
     run: _Run,
-    state: Mapping[str, torch.Tensor],
+    state: Mapping[str, Any],
     provenance: dict[str, Any],
     curve: list[dict[str, float]],
     store: Store,
@@ -190,6 +189,7 @@ def _text_run(backbone: TextBackbone, group: Group, log_every: int) -> _Run:
     corpus = read_corpus(backbone.text)
     tokenizer = tokenizer_of(backbone, corpus.train)
     model = network_of(backbone, tokenizer)
+    check_reload(tokenizer, model, corpus.train[:100])
     corruption = corruption_of(backbone, tokenizer, model)
 
     def packed(texts: list[str]) -> Any:
