@@ -12,8 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raymc.landscape import barriers
-from raymc.report.frames import VALUES, barriers_frame, matrix, minima_frame, profiles_frame
-from raymc.specs.results import METRICS, Evaluation, Profile
+from raymc.report.frames import (
+    BARRIERS,
+    SUMMARY,
+    VALUES,
+    MinimumRow,
+    PairNote,
+    barriers_frame,
+    matrix,
+    minima_frame,
+    profiles_frame,
+    summary_frame,
+)
+from raymc.specs.results import METRICS as BY_KIND
+from raymc.specs.results import Evaluation, Profile
+
+METRICS = BY_KIND["classifier"]
 
 T = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -51,6 +65,15 @@ def profile(a: str, b: str, loss: tuple[float, ...], split: str = "validation", 
 HILL, SLOPE = (1.0, 3.0, 4.0, 2.75, 3.0), (3.0, 2.5, 2.0, 1.5, 1.0)
 
 
+def note(a: str, b: str) -> PairNote:
+    return PairNote("seeds.order")
+
+
+def row(key: str, values: dict[str, Any] | None = None, **fields: Any) -> MinimumRow:
+    body = {"uri": f"/s/{key}", "name": f"the {key}", "trajectory": f"run {key}", "values": values or {}}
+    return MinimumRow(key=key, **{**body, **fields})
+
+
 def parquet(frame: pd.DataFrame) -> pd.DataFrame:
     buffer = io.BytesIO()
     frame.to_parquet(buffer)
@@ -62,21 +85,23 @@ def parquet(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_minima_columns_and_values():
-    axes = {
-        "k2": {"seeds.order": 2, "model.backbone": {"seed": 1, "builtin": "grammar-bert"}, "tuning.method": "full"},
-        "k1": {"seeds.order": 1, "model.backbone": "./folder", "tuning.method": "lora"},
-    }
+    axes = ["seeds.order", "model.backbone", "tuning.method"]
+    minima = [
+        row("k2", dict(zip(axes, (2, {"seed": 1, "builtin": "grammar-bert"}, "full"), strict=True)), below_floor=True),
+        row("k1", dict(zip(axes, (1, "./folder", "lora"), strict=True))),
+    ]
     evaluations = {
         ("k1", "validation"): evaluation("k1", "validation", 0.5, 0.75),
         ("k2", "validation"): evaluation("k2", "validation", 0.25, 1.0),
         ("k2", "test"): evaluation("k2", "test", 0.125, 0.5),
     }
-    uris = {"k1": "/s/k1", "k2": "/s/k2"}
-    frame = minima_frame(["k2", "k1"], uris, axes, evaluations, ["validation", "test"], METRICS)
+    frame = minima_frame(minima, axes, evaluations, ["validation", "test"], METRICS)
     scores = [f"{split}_{name}" for split in ("validation", "test") for name in ("loss", "accuracy", "f1_macro")]
-    assert list(frame.columns) == ["key", "uri", "seeds.order", "model.backbone", "tuning.method", *scores]
+    assert list(frame.columns) == ["key", "uri", "name", "trajectory", *axes, *scores, "below_floor"]
     assert list(frame["key"]) == ["k2", "k1"]
     assert list(frame["uri"]) == ["/s/k2", "/s/k1"]
+    assert list(frame["name"]) == ["the k2", "the k1"]
+    assert list(frame["trajectory"]) == ["run k2", "run k1"]
     assert list(frame["seeds.order"]) == [2, 1]
     assert list(frame["model.backbone"]) == ['{"builtin": "grammar-bert", "seed": 1}', "./folder"]
     assert list(frame["validation_loss"]) == [0.25, 0.5]
@@ -84,21 +109,34 @@ def test_minima_columns_and_values():
     assert list(frame["validation_f1_macro"]) == [0.5, 0.375]
     assert frame["test_loss"][0] == 0.125
     assert frame.loc[1, ["test_loss", "test_accuracy", "test_f1_macro"]].isna().all()
+    assert list(frame["below_floor"]) == [True, False]
     pd.testing.assert_frame_equal(parquet(frame), frame)
 
 
-@pytest.mark.parametrize("values", [[None, 0.5], [True, None], ["a", None], [1, 2], [None, [1, 2]], [0.1, 1]])
+@pytest.mark.parametrize(
+    "values", [[None, 0.5], [True, None], ["a", None], [1, 2], [None, [1, 2]], [0.1, 1], [1, "a"], [True, 2], [{}, 1.5]]
+)
 def test_values_of_axes_can_be_kept_as_parquet(values: list[Any]):
-    axes = {f"k{i}": {"axis": value} for i, value in enumerate(values)}
-    frame = minima_frame(list(axes), dict.fromkeys(axes, "u"), axes, {}, ["test"], METRICS)
+    minima = [row(f"k{i}", {"axis": value}) for i, value in enumerate(values)]
+    frame = minima_frame(minima, ["axis"], {}, ["test"], METRICS)
     assert list(parquet(frame).columns) == list(frame.columns)
     assert len(frame) == 2
 
 
+def test_an_existing_minimum_has_no_value_and_leaves_the_others_whole():
+    minima = [row("k0", {"seeds.order": 3}), row("k1"), row("k2", {"seeds.order": 2**32 - 1})]
+    frame = parquet(minima_frame(minima, ["seeds.order"], {}, [], METRICS))
+    assert [frame["seeds.order"][0], frame["seeds.order"][2]] == [3, 2**32 - 1]
+    assert frame["seeds.order"].isna().tolist() == [False, True, False]
+    assert '"seeds.order":3,' in frame.to_json(orient="records")
+
+
 def test_no_minimum_at_all_still_has_its_columns():
-    frame = minima_frame([], {}, {}, {}, ["validation"], METRICS)
-    assert list(frame.columns) == ["key", "uri", "validation_loss", "validation_accuracy", "validation_f1_macro"]
+    frame = minima_frame([], ["seeds.order"], {}, ["validation"], METRICS)
+    scores = ["validation_loss", "validation_accuracy", "validation_f1_macro"]
+    assert list(frame.columns) == ["key", "uri", "name", "trajectory", "seeds.order", *scores, "below_floor"]
     assert len(frame) == 0
+    assert frame["below_floor"].dtype == bool
 
 
 # Profiles and barriers -----------------------------------------------------------------------------------------------
@@ -109,7 +147,8 @@ def test_profiles_columns_and_values():
     frame = profiles_frame(profiles, METRICS)
     contracted = ["a", "b", "curve", "split", "t", "loss", "accuracy", "f1_macro"]
     assert [name for name in frame.columns if name in contracted] == contracted
-    assert set(frame.columns) - set(contracted) == {"space"}
+    assert set(frame.columns) - set(contracted) == {"space", "head"}
+    assert set(frame["head"]) == {"path"}
     assert len(frame) == 10
     assert list(frame["t"]) == [*T, *T]
     assert list(frame["loss"]) == [*HILL, *SLOPE]
@@ -123,15 +162,17 @@ def test_profiles_columns_and_values():
 
 
 def test_barriers_columns_and_values():
-    frame = barriers_frame([profile("a", "b", HILL), profile("a", "c", SLOPE, "test", cosine=-0.5)])
+    frame = barriers_frame([profile("a", "b", HILL), profile("a", "c", SLOPE, "test", cosine=-0.5)], note)
     contracted = ["a", "b", "curve", "split", "barrier_entezari", "barrier_ainsworth", "barrier_frankle"]
     contracted += ["t_peak", "distance_l2", "cosine"]
     assert [name for name in frame.columns if name in contracted] == contracted
-    assert set(frame.columns) - set(contracted) == {"space"}
+    assert set(frame.columns) - set(contracted) == {"space", "head", "differs", "same_trajectory", "below_floor"}
+    assert list(frame.columns) == [*BARRIERS, *VALUES]
     assert set(VALUES) < set(frame.columns)
     hill, slope = frame.to_dict("records")
     # error .25, .5, .75, .5, 0: the highest is .75, the mean of the ends .125
     known = {"curve": "linear", "space": "weights", "distance_l2": 2.5, "barrier_frankle": 0.625}
+    known |= {"head": "path", "differs": "seeds.order", "same_trajectory": False, "below_floor": False}
     assert hill == {
         "a": "a",
         "b": "b",
@@ -153,12 +194,12 @@ def test_barriers_columns_and_values():
         "t_peak": 0.0,
     }
     pd.testing.assert_frame_equal(parquet(frame), frame)
-    assert list(barriers_frame([]).columns) == list(frame.columns)
+    assert list(barriers_frame([], note).columns) == list(frame.columns)
 
 
 @given(st.lists(st.floats(0, 10), min_size=5, max_size=5))
 def test_barriers_are_the_one_definition_of_each(loss: list[float]):
-    row = barriers_frame([profile("a", "b", tuple(loss))]).iloc[0]
+    row = barriers_frame([profile("a", "b", tuple(loss))], note).iloc[0]
     assert row["barrier_entezari"] == barriers.entezari(T, loss)
     assert row["barrier_ainsworth"] == barriers.ainsworth(T, loss)
     assert row["t_peak"] == barriers.peak(T, loss)
@@ -172,6 +213,81 @@ def test_every_value_names_its_unit_and_definition():
         if name.startswith("barrier_"):
             assert name.removeprefix("barrier_").capitalize() in title
             assert "max over t" in definition
+
+
+def test_a_barrier_row_says_what_its_pair_is():
+    def told(a: str, b: str) -> PairNote:
+        return PairNote(f"from {a} to {b}", same_trajectory=b == "c", below_floor=b == "b")
+
+    frame = barriers_frame([profile("a", "b", HILL, head="b"), profile("a", "c", HILL)], told)
+    assert list(frame["differs"]) == ["from a to b", "from a to c"]
+    assert list(frame["same_trajectory"]) == [False, True]
+    assert list(frame["below_floor"]) == [True, False]
+    assert list(frame["head"]) == ["b", "path"]
+    pd.testing.assert_frame_equal(parquet(frame), frame)
+
+
+def test_frankle_s_error_is_of_the_metric_that_is_asked_for():
+    metrics = {"likelihood_accuracy": (1.0, 0.5, 0.0, 0.5, 1.0), "generation_accuracy": (0.0,) * 5}
+    frame = barriers_frame([profile("a", "b", HILL, metrics=metrics)], note, "likelihood_accuracy")
+    assert frame["barrier_frankle"][0] == 1.0
+    kinds = BY_KIND["seq2seq"][:1]
+    assert list(profiles_frame([profile("a", "b", HILL, metrics=metrics)], kinds)["likelihood_accuracy"]) == list(
+        metrics["likelihood_accuracy"]
+    )
+
+
+# Conclusions ---------------------------------------------------------------------------------------------------------
+
+
+def test_conclusions_by_hand():
+    """Three pairs that differ in one thing, one of them below the floor, and one of another kind."""
+    notes = {
+        "ab": PairNote("seeds.order"),
+        "ac": PairNote("seeds.order"),
+        "ad": PairNote("seeds.order", below_floor=True),
+        "bc": PairNote("tuning", same_trajectory=True),
+        "bd": PairNote("task", below_floor=True),
+    }
+    tall = (1.0, 5.0, 6.0, 5.0, 3.0)  # 4 above the chord
+    profiles = [
+        profile("a", "b", HILL),
+        profile("a", "c", tall, distance_l2=3.5),
+        profile("a", "d", (0.0, 99.0, 0.0, 0.0, 0.0)),
+        profile("b", "c", SLOPE),
+        profile("b", "d", HILL),
+        profile("a", "b", SLOPE, "test"),
+    ]
+    found = summary_frame(barriers_frame(profiles, lambda a, b: notes[a + b]))
+    assert list(found.columns) == list(SUMMARY)
+    rows = found.set_index(["split", "differs"])
+    assert list(rows.index) == [
+        *(("validation", name) for name in ("seeds.order", "tuning", "task")),
+        ("test", "seeds.order"),
+    ]
+    order = rows.loc[("validation", "seeds.order")]
+    assert (order["pairs"], order["left_out"]) == (2, 1)
+    assert (order["barrier_mean"], order["barrier_median"], order["barrier_max"]) == (3.0, 3.0, 4.0)
+    assert (order["frankle_mean"], order["distance_mean"]) == (0.625, 3.0)
+    assert rows.loc[("validation", "tuning"), "same_trajectory"]
+    assert rows.loc[("validation", "task"), ["pairs", "left_out"]].tolist() == [0, 1]
+    assert np.isnan(rows.loc[("validation", "task"), "barrier_mean"])
+    assert rows.loc[("test", "seeds.order"), "barrier_max"] == 0.0
+
+
+def test_conclusions_of_nothing():
+    assert list(summary_frame(barriers_frame([], note)).columns) == list(SUMMARY)
+
+
+def test_a_matrix_above_the_floor():
+    table = barriers_frame(
+        [profile("a", "b", HILL), profile("a", "c", HILL)], lambda a, b: PairNote("x", below_floor=b == "c")
+    )
+    keys = ["a", "b", "c"]
+    assert matrix(table, keys, "linear", "validation", "cosine").notna().sum().sum() == 4
+    above = matrix(table, keys, "linear", "validation", "cosine", floor=True)
+    assert above.loc["a", "b"] == 0.75
+    assert above["c"].isna().all()
 
 
 # Matrices ------------------------------------------------------------------------------------------------------------
@@ -188,7 +304,8 @@ def table() -> pd.DataFrame:
             profile("b", "c", (0.0, 0.0, 0.0, 5.0, 0.0), distance_l2=3.0),
             profile("a", "b", SLOPE, "test", distance_l2=9.0),
             profile("a", "z", HILL, distance_l2=7.0),  # a minimum that isn't shown
-        ]
+        ],
+        note,
     )
 
 
@@ -233,10 +350,10 @@ def test_a_matrix_is_of_one_split_and_curve(table: pd.DataFrame):
 
 
 def test_a_matrix_of_nothing():
-    empty = matrix(barriers_frame([]), ["a", "b"], "linear", "test", "cosine")
+    empty = matrix(barriers_frame([], note), ["a", "b"], "linear", "test", "cosine")
     assert empty.shape == (2, 2)
     assert empty.isna().all().all()
-    assert matrix(barriers_frame([]), [], "linear", "test", "cosine").shape == (0, 0)
+    assert matrix(barriers_frame([], note), [], "linear", "test", "cosine").shape == (0, 0)
 
 
 def test_a_large_matrix_is_quick():

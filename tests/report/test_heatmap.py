@@ -76,6 +76,25 @@ def test_a_missing_pair_is_hatched_and_named():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["no value"]
 
 
+def test_many_missing_pairs_are_plain_and_drawn_fast():
+    matrix = square(200)
+    matrix.iloc[:100, 100:] = matrix.iloc[100:, :100] = np.nan
+    begin = time.monotonic()
+    figure = matrix_figure(matrix, labels(200), "title", "nats")
+    figure.canvas.draw()
+    assert time.monotonic() - begin < 20
+    assert len(figure.axes[0].patches) == 0
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["no value"]
+
+
+def test_weak_minima_have_a_star_and_it_is_explained():
+    weak, groups = [True, False, False, True], ["x", "y", "x", "y"]
+    axes = matrix_figure(square(4), ["a", "b", "c", "d"], "title", "nats", groups, weak=weak).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a *", "c", "b", "d *"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["* below the floor"]
+    assert matrix_figure(square(4), labels(4), "title", "nats", weak=[False] * 4).axes[0].get_legend() is None
+
+
 @pytest.mark.parametrize(
     ("values", "from_zero", "limits"),
     [

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from raymc.specs.connectivity import ConnectivitySpec
-from raymc.specs.results import EvaluationSpec, space_of
+from raymc.specs.results import EvaluationSpec
 
 
 @pytest.fixture
@@ -58,7 +57,14 @@ def test_a_profile_s_key_holds_its_curve_and_points(evaluation):
     assert len(set(found)) == 4
 
 
-def test_the_space_of_a_pair():
-    auto, factors = ConnectivitySpec(), ConnectivitySpec(space="factors")
-    assert [space_of("full", auto), space_of("full", factors)] == ["weights", "weights"]
-    assert [space_of("lora", auto), space_of("lora", factors)] == ["delta_w", "factors"]
+def test_a_fixed_head_is_another_record(evaluation):
+    assert evaluation(head="path").key() == evaluation().key()
+    assert evaluation(head="own").key() != evaluation().key()
+    assert evaluation(head="own").profile_key("linear", 5) != evaluation().profile_key("linear", 5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"task__subset": {"rows": 3}}, {"task__label_noise": 0.5}, {"task__noise_seed": 3}]
+)
+def test_what_is_trained_on_is_no_part_of_how_it_is_scored(changes: dict[str, Any], evaluation):
+    assert evaluation(**changes).key() == evaluation().key()
