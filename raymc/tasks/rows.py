@@ -85,7 +85,9 @@ def labels_of(task: TaskSpec) -> tuple[str, ...] | None:
     """
     if isinstance(task.dataset, HubDataset):
         return task.labels
-    return _names(task, _labels(task, task.train_split).labels)
+    column = _labels(task, task.train_split)
+    known = task.labels is None or set(column.names) <= set(task.labels)
+    return _names(task, column.names if known else column.labels)  # the latter to tell which row is at fault
 
 
 def row_count(task: TaskSpec, split: str) -> int:

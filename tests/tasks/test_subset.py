@@ -241,6 +241,8 @@ def test_the_labels_follow_the_file(task):
     assert labels_of(task("xyxy", labels=["y", "x", "z"])) == ("y", "x", "z")
     with pytest.raises(RaymcError, match="one label only: 'a'"):
         labels_of(task("aaaa"))
+    with pytest.raises(RaymcError, match=r"^training row 3 has label 'c', which is not among a, b$"):
+        labels_of(task("abca", labels=["a", "b"]))
 
 
 def test_the_labels_of_a_hub_set_are_those_of_the_spec():

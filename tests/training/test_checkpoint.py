@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
+from raymc.tasks.optimizers import make_optimizer
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.finetune import finetune
 from raymc.training.objectives import Classification
@@ -265,6 +266,106 @@ def test_restore_reports_where_it_stands(store):
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     with pytest.raises(CorruptArtefact):
         store.verify(layout.CHECKPOINTS, "toy/step-000000008")
+
+
+def stepped(model: torch.nn.Module, name: str, **options: Any) -> Any:
+    optimizer = make_optimizer(model, name, 0.01, weight_decay=0.1, **options)
+    for step in range(2):
+        for i, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.full_like(parameter, 0.1 * (i + step + 1))
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parts"),
+    [
+        ("adamw", {}, {"exp_avg": "tensor", "exp_avg_sq": "tensor", "step": "tensor"}),
+        ("adafactor", {}, {"exp_avg_sq_row": "tensor", "exp_avg_sq_col": "tensor", "RMS": "tensor", "step": "int"}),
+        ("sgd", {}, {"momentum_buffer": "tensor"}),
+        ("sgd", {"momentum": 0.0}, {}),
+    ],
+)
+def test_the_state_comes_back_as_it_was_in_kind_and_value(store, name: str, options: dict[str, Any], parts):
+    """Numbers that are no tensors too: Adafactor's plain integer step, were it a tensor, would round otherwise."""
+    model = torch.nn.Linear(2, 3)
+    optimizer = stepped(model, name, **options)
+    kept = Checkpoints(store, "toy", 1)
+    kept.save(model, optimizer, 2, [], Group())
+    again = torch.nn.Linear(2, 3)
+    other = make_optimizer(again, name, 0.01, weight_decay=0.1, **options)
+    assert kept.restore(again, other, Group(), 3) == (2, [])
+    assert torch.equal(again.weight, model.weight)
+    for mine, theirs in zip(model.parameters(), again.parameters(), strict=True):
+        before, after = optimizer.state.get(mine, {}), other.state.get(theirs, {})
+        kinds = [{part: type(value).__name__.lower() for part, value in state.items()} for state in (before, after)]
+        assert kinds[0] == kinds[1]
+        assert all(torch.equal(torch.as_tensor(before[part]), torch.as_tensor(after[part])) for part in before)
+        if mine.ndim > 1:
+            assert kinds[1] == parts
+    files = {path.name for path in store.folder(layout.CHECKPOINTS, "toy/step-000000002").iterdir()}
+    assert files == {"state.safetensors", "curve.json", "MANIFEST.json"}
+
+
+def test_a_checkpoint_of_before_can_be_gone_on_from(store):
+    """Its safetensors has no metadata: all of AdamW's state is tensors."""
+    model = torch.nn.Linear(2, 3)
+    optimizer = stepped(model, "adamw")
+    kept = Checkpoints(store, "toy", 1)
+    kept.save(model, optimizer, 2, [], Group())
+    tensors = load_file(store.folder(layout.CHECKPOINTS, "toy/step-000000002") / "state.safetensors")
+    with store.create(layout.CHECKPOINTS, "old/step-000000002") as folder:
+        save_file(tensors, folder / "state.safetensors")
+        (folder / "curve.json").write_text("[]")
+    again = torch.nn.Linear(2, 3)
+    other = make_optimizer(again, "adamw", 0.01, weight_decay=0.1)
+    assert Checkpoints(store, "old", 1).restore(again, other, Group(), 3) == (2, [])
+    assert all(
+        torch.equal(optimizer.state[one][name], other.state[two][name])
+        for one, two in zip(model.parameters(), again.parameters(), strict=True)
+        for name in optimizer.state[one]
+    )
+
+
+class Tied(torch.nn.Module):
+    """A table of embeddings that is the output layer too, as in T5 and GPT-2."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table = torch.nn.Embedding(6, 4)
+        self.inner = torch.nn.Linear(4, 4)
+        self.out = torch.nn.Linear(4, 6, bias=False)
+        self.out.weight = self.table.weight
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "sgd"])
+def test_tied_weights_come_back_tied(store, name: str):
+    model, again = Tied(0), Tied(1)
+    optimizer = stepped(model, name)
+    kept = Checkpoints(store, "tied", 1)
+    kept.save(model, optimizer, 2, [], Group())
+    other = make_optimizer(again, name, 0.01, weight_decay=0.1)
+    kept.restore(again, other, Group(), 3)
+    assert again.out.weight is again.table.weight
+    for one, two in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert optimizer.state[one].keys() == other.state[two].keys() != set()
+        for part, value in optimizer.state[one].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(other.state[two][part]))
+
+
+def test_restore_looks_below_a_step_alone(store):
+    model = torch.nn.Linear(2, 2)
+    optimizer = stepped(model, "sgd")
+    kept = Checkpoints(store, "toy", 1)
+    curve = [{"step": 5.0}]
+    kept.save(model, optimizer, 5, curve, Group())
+    found = [kept.restore(torch.nn.Linear(2, 2), stepped(model, "sgd"), Group(), before) for before in (4, 5)]
+    assert found == [(0, []), (0, [])]
+    again = torch.nn.Linear(2, 2)
+    assert kept.restore(again, make_optimizer(again, "sgd", 0.01, weight_decay=0.1), Group(), 6) == (5, curve)
 
 
 def test_the_objective_is_asked_for_no_step_twice(spec, store, monkeypatch):
