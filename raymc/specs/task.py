@@ -63,7 +63,8 @@ class Subset(Spec):
     """`rows` training rows, a window on a seeded order of all of them.
 
     The window of overlap 1 is the first `rows` of that order; one of overlap p shares exactly round(p x rows) rows
-    with it, so any two windows of the same rows and seed share a share of 1 - |p - q| of them (0 at least).
+    with it, so any two windows of the same rows and seed share a share of 1 - |p - q| of them (0 at least). Rows that
+    are shared keep their places in the order of training. It takes (2 - p) x rows training rows.
     """
 
     rows: Count
