@@ -1,0 +1,159 @@
+"""Tables made from a store's records: the floor, what is scored on which task, and another sweep's names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymc.connectivity.pairs import Connections
+from raymc.specs.results import Evaluation, Profile
+from raymc.specs.sweep import SweepSpec
+from raymc.store.store import Store
+from raymc.sweep.results import open_sweep, write_sweep
+from raymc.sweep.tables import assemble
+
+NLI = {"dataset": {"builtin": "grammar", "domain": "harbour"}, "labels": ["no", "yes", "maybe"], "max_length": 16}
+SST = {"dataset": {"builtin": "grammar"}, "labels": ["neg", "pos"], "max_length": 16}
+NUMBERS = {"rows": 3, "tokens": 9, "seconds": 0.1, "device": "cpu"}
+QUALITY = {0: 0.9, 1: 0.6, 2: 0.8, 3: 0.7}  # accuracy of each minimum, in the order of the points
+
+
+def sweep(**connectivity: Any) -> SweepSpec:
+    body = {
+        "name": "some",
+        "model": {"backbone": {"builtin": "grammar-bert"}},
+        "task": SST,
+        "train": {"steps": 10},
+        "axes": {"task": [NLI, SST], "train.snapshot": [5, None]},
+        "connectivity": {"points": 3, "tasks": {"nli": NLI, "sst": SST}, **connectivity},
+    }
+    return SweepSpec.model_validate(body)
+
+
+def connections(spec: SweepSpec, store: Store) -> Connections:
+    return Connections(spec, store, {point.trial.key: point for point in spec.points})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """The four minima (snapshots of a run each on two tasks), as far as tables look at them."""
+    store = Store(tmp_path / "store")
+    store.prepare()
+    for point in sweep().points:
+        with store.create("minima", point.trial.key) as folder:
+            (folder / "model.safetensors").write_bytes(point.trial.key.encode())
+    return store
+
+
+def complete(found: Connections, keys: list[str]) -> None:
+    """Put a record for all that is missing: accuracies as in QUALITY, with a peak of 1 nat between two."""
+    quality = {key: QUALITY[i] for i, key in enumerate(keys)}
+    weights = {key: found.store.weights_digest("minima", key) for key in keys}
+    for task in found.missing_endpoints(set(keys))[0]:
+        for split in task.splits:
+            metrics = {"accuracy": quality[task.key], "f1_macro": 0.5}
+            body = {"minimum": task.key, "weights": weights[task.key], "split": split, "loss": 1 - quality[task.key]}
+            found.put(Evaluation.model_validate({**NUMBERS, **body, "metrics": metrics}))
+    for task in found.missing_pairs(set(keys))[0]:
+        for split, head in zip(task.splits, task.heads, strict=True):
+            body = {"a": task.a, "b": task.b, "a_weights": weights[task.a], "b_weights": weights[task.b]}
+            body |= {"curve": task.curve, "space": task.space, "split": split, "t": (0, 0.5, 1), "loss": (1, 2, 1)}
+            body |= {"head": {"path": "path", "a": task.a, "b": task.b}[head], "distance_l2": 2.0, "cosine": 0.5}
+            metrics = {"accuracy": (1, 0.75, 0.5), "f1_macro": (0, 0, 0)}
+            found.put(Profile.model_validate({**NUMBERS, **body, "metrics": metrics}))
+
+
+def test_tables_of_two_tasks_with_their_own_heads(store: Store):
+    spec = sweep(pairs={"differ": ["task", "train.snapshot"], "same_trajectory": True})
+    keys = [point.trial.key for point in spec.points]
+    found = connections(spec, store)
+    complete(found, keys)
+    tables, whole = assemble(connections(spec, store), {point.trial.key: point for point in spec.points})
+    assert whole == found.total_pairs() == 4
+    minima = tables["minima"]
+    assert list(minima["key"]) == keys
+    assert list(minima["nli.validation_accuracy"][:2]) == [0.9, 0.6]
+    assert minima["nli.validation_accuracy"][2:].isna().all()
+    assert list(minima["sst.validation_accuracy"][2:]) == [0.8, 0.7]
+    assert not minima["below_floor"].any()
+    assert minima["trajectory"].nunique() == 2
+    assert minima["trajectory"][0] == minima["trajectory"][1] == keys[1]
+    assert minima["name"][1].endswith("snapshot=None")
+    barriers = tables["barriers"]
+    inside = barriers[barriers["differs"] == "train.snapshot"]
+    across = barriers[barriers["differs"] == "task"]
+    assert (len(inside), len(across), len(barriers)) == (2, 4, 6)  # across tasks, each is scored with its own head
+    assert inside["same_trajectory"].all()
+    assert not across["same_trajectory"].any()
+    assert set(inside["head"]) == {"path"}
+    owners = dict(zip(keys, ("nli", "nli", "sst", "sst"), strict=True))
+    assert all(owners[row["head"]] == row["split"].split(".")[0] for _, row in across.iterrows())
+    assert set(tables["profiles"]["head"]) == set(barriers["head"])
+    assert (barriers["barrier_entezari"] == 1.0).all()
+    assert barriers["barrier_frankle"].tolist() == [0.25] * 6
+
+
+@pytest.mark.parametrize(
+    ("floor", "weak"),
+    [
+        ({"value": 0.75}, [1, 3]),  # each on the task that it is scored on
+        ({"value": 0.75, "split": "nli.validation"}, [1]),
+        ({"value": 0.25, "metric": "loss"}, [1, 3]),
+        ({"value": 0.2, "metric": "loss", "split": "sst.validation"}, [3]),
+        ({"value": 0.5, "metric": "f1_macro"}, []),
+        (None, []),
+    ],
+)
+def test_minima_below_the_floor_count_in_no_conclusion(store: Store, floor: Any, weak: list[int]):
+    spec = sweep(floor=floor)
+    points = {point.trial.key: point for point in spec.points}
+    found = connections(spec, store)
+    complete(found, list(points))
+    tables, _ = assemble(found, points)
+    below = {list(points)[i] for i in weak}
+    assert set(tables["minima"]["key"][tables["minima"]["below_floor"]]) == below
+    barriers = tables["barriers"]
+    assert list(barriers["below_floor"]) == [
+        bool({a, b} & below) for a, b in zip(barriers["a"], barriers["b"], strict=True)
+    ]
+    result = {"minima": {}, "pairs": {}}
+    write_sweep(store, spec, tables, result, [])
+    sweep_found = open_sweep("some", storage=store.uri)
+    assert sweep_found.weak() == below
+    summary = sweep_found.summary()
+    assert summary["pairs"].sum() == (~barriers["below_floor"]).sum()
+    assert summary["left_out"].sum() == barriers["below_floor"].sum()
+    matrix = sweep_found.matrix(floor=True)
+    assert matrix.loc[sorted(below)].isna().all().all()
+    assert sweep_found.matrix().notna().sum().sum() == 2 * (barriers["split"] == "nli.validation").sum()
+    assert sweep_found.splits == ("nli.validation", "sst.validation")
+
+
+def test_a_record_of_another_sweep_goes_by_this_one_s_name(store: Store):
+    spec = sweep()
+    keys = [point.trial.key for point in spec.points]
+    complete(connections(spec, store), keys)
+    renamed = sweep(tasks={"entailment": NLI})
+    found = connections(renamed, store)
+    assert found.missing_endpoints(set(keys[:2])) == ([], [])
+    assert found.missing_pairs(set(keys)) == ([], [])
+    evaluation = found.evaluation(keys[0], "entailment.validation")
+    assert evaluation is not None
+    assert evaluation.split == "entailment.validation"
+    a, b = next(found.pairs())
+    profile = found.profile(a, b, "linear", "entailment.validation")
+    assert profile is not None
+    assert profile.split == "entailment.validation"
+
+
+def test_a_record_with_another_head_is_missing(store: Store):
+    """An interpolated head and a fixed one are different paths of the same weights."""
+    spec = sweep()
+    keys = [point.trial.key for point in spec.points]
+    complete(connections(spec, store), keys)
+    own = connections(sweep(tasks={"nli": NLI | {"head": "own"}}, pairs={"same_trajectory": True}), store)
+    missing = own.missing_pairs(set(keys))[0]
+    assert [{task.a, task.b} for task in missing] == [set(keys[:2])]
+    assert {task.heads for task in missing} == {("a",)}
