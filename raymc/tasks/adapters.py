@@ -78,6 +78,24 @@ def load(base: Any, folder: Path) -> Any:
     return model
 
 
+def file_names(model: Any) -> dict[str, str]:
+    """Name in a folder of this method: name of the parameter that it is; {} where a file holds other things too."""
+    import peft
+
+    config = model.peft_config["default"]
+    if config.is_prompt_learning and config.peft_type not in ("PROMPT_TUNING", "PREFIX_TUNING"):
+        return {}  # the file has what a network makes of its parameters
+    state = model.state_dict(keep_vars=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        saved = peft.get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    known = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {name: known.get(id(tensor), "") for name, tensor in saved.items()}
+    if config.is_prompt_learning:
+        names["prompt_embeddings"] = "prompt_encoder.default.embedding.weight"
+    return names if all(names.values()) else {}
+
+
 def merge(model: Any, folder: Path) -> Any:
     """The backbone with the adapter's change merged into its weights, under its own parameter names."""
     import peft

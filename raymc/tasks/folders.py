@@ -68,6 +68,13 @@ def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
 
 
+def adapter_names(model: Any) -> dict[str, str]:
+    """Of a reopened adapter: name in its file: name of its parameter. {}: its file holds other things too."""
+    if hasattr(model, "houlsby_config"):
+        return {name: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return adapters.file_names(model)
+
+
 def adapter_config(folder: Path) -> dict[str, Any]:
     """The entries of a folder's adapter_config.json. Raises ValueError or OSError where they can't be read."""
     body = json.loads((folder / houlsby.CONFIG).read_bytes())

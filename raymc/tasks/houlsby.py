@@ -59,8 +59,9 @@ class Houlsby(torch.nn.Module):
 
     def __init__(self, width: int, bottleneck: int, activation: str, bias: bool):
         super().__init__()
-        self.down = torch.nn.Linear(width, bottleneck, bias=bias)
-        self.up = torch.nn.Linear(bottleneck, width, bias=bias)
+        skip = torch.nn.utils.skip_init  # torch's own start would draw from its global random state
+        self.down = skip(torch.nn.Linear, width, bottleneck, bias=bias)
+        self.up = skip(torch.nn.Linear, bottleneck, width, bias=bias)
         self.activation = _ACTIVATIONS[activation]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:

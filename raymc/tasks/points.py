@@ -17,7 +17,7 @@ from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks.adapters import merge, plain_name
 from raymc.tasks.backbones import HEADS, UNREADABLE, line_of, quiet
-from raymc.tasks.folders import adapter_config, is_whole, reopen
+from raymc.tasks.folders import adapter_config, adapter_names, is_whole, reopen
 
 Views = dict[str, torch.Tensor]
 _ALIGN = 32  # elements: every tensor starts on a 64-byte line, in bfloat16 too, as torch's own allocations do
@@ -40,10 +40,11 @@ class PointModel:
         self.model = _open(folder, trial, labels, space, store)
         tensors = _interpolated(self.model, space)
         for name, tensor in tensors.items():
-            if tensor.dtype != torch.float32:
-                raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
+            _require_float32(folder, name, tensor)
         self.architecture = architecture(self.model.config)
         self._frame = _frame(folder) if space == "factors" else {}
+        self._trial = trial
+        self._files = adapter_names(self.model) if space == "factors" else {}
         self.names = tuple(tensors)
         self.head_names = tuple(name for name in tensors if is_head(name)) if trial.model.kind == "classifier" else ()
         self.shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
@@ -99,7 +100,13 @@ class PointModel:
         views = dict(zip(self.names, self._views(vector), strict=True))
         lent = self.head_names if head_from is not None else ()
         wanted = {name: view for name, view in views.items() if name not in lent}
-        if not (is_whole(folder) and self._read_direct(folder, wanted, lent)):
+        if is_whole(folder):
+            direct = self._read_file(folder / "model.safetensors", {name: name for name in self.names}, wanted, lent)
+        else:  # where it stands on our own base, what is added to it is all that need be read
+            ours = self._trial
+            shared = ours.model == trial.model and "existing" not in (ours.tuning.method, trial.tuning.method)
+            direct = shared and self._read_file(folder / "adapter_model.safetensors", self._files, wanted, lent)
+        if not direct:
             self._read_model(folder, trial, labels, wanted, lent)
         if head_from is not None:
             heads = dict(zip(self.names, self._views(head_from), strict=True))
@@ -114,32 +121,36 @@ class PointModel:
     ) -> None:
         model = _open(folder, trial, labels, self.space, self._store)
         self._compare(folder, architecture(model.config))
+        if self.space == "factors":
+            self._compare_frames(folder)
         tensors = _interpolated(model, self.space)
         self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, lent)
         if self.space == "factors":
-            self._check_base(folder, model)
+            self._compare_bases(folder, model)
         for name, view in views.items():
-            if tensors[name].dtype != torch.float32:
-                raise RaymcError(f"{folder}: {name} is {tensors[name].dtype}; points are interpolated in float32")
+            _require_float32(folder, name, tensors[name])
             view.copy_(tensors[name].detach())
 
-    def _read_direct(self, folder: Path, views: Views, lent: tuple[str, ...]) -> bool:
-        """Straight from the file where it holds just our tensors by name; else False."""
-        path = folder / "model.safetensors"
+    def _read_file(self, path: Path, files: dict[str, str], views: Views, lent: tuple[str, ...]) -> bool:
+        """Straight from a file where it holds just our tensors (`files`: its names to ours); else False."""
         if not path.is_file():
             return False
+        folder = path.parent
         try:
             with safe_open(path, framework="pt") as file:
-                if set(file.keys()) != set(self.names):
+                if set(file.keys()) != set(files) or set(files.values()) != set(self.names):
                     return False
-                self._compare(folder, architecture_of(folder))
-                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in self.names}
+                if self.space == "factors":
+                    self._compare_frames(folder)
+                else:
+                    self._compare(folder, architecture_of(folder))
+                shapes = {ours: tuple(file.get_slice(theirs).get_shape()) for theirs, ours in files.items()}
                 self._check(folder, shapes, lent)
-                for name, view in views.items():
-                    tensor = file.get_tensor(name)
-                    if tensor.dtype != torch.float32:
-                        raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
-                    view.copy_(tensor)
+                for theirs, ours in files.items():
+                    if ours in views:
+                        tensor = file.get_tensor(theirs)
+                        _require_float32(folder, ours, tensor)
+                        views[ours].copy_(tensor)
         except UNREADABLE as error:
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
         return True
@@ -170,8 +181,8 @@ class PointModel:
                     f"{ours.get(name, 'absent')} in the other end; minima of unlike shape can't be interpolated"
                 )
 
-    def _check_base(self, folder: Path, model: Any) -> None:
-        """Factors are a point only together with the weights that they are added to and how they are."""
+    def _compare_frames(self, folder: Path) -> None:
+        """Factors are a point only together with how they act on the weights that they are added to."""
         theirs = _frame(folder)
         for name in sorted(self._frame.keys() | theirs.keys()):
             if self._frame.get(name) != theirs.get(name):
@@ -180,6 +191,9 @@ class PointModel:
                     f"{self._frame.get(name)}), so their factors can't be interpolated; "
                     "use connectivity.space: delta_w"
                 )
+
+    def _compare_bases(self, folder: Path, model: Any) -> None:
+        """Nor are they without those weights."""
         ours, others = _base(self.model), _base(model)
         if ours.keys() != others.keys() or not all(torch.equal(t, others[name].to(t)) for name, t in ours.items()):
             raise RaymcError(
@@ -211,6 +225,11 @@ def architecture_of(folder: Path) -> dict[str, Any]:
         return architecture(AutoConfig.from_pretrained(folder))
     except UNREADABLE as error:
         raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+
+
+def _require_float32(folder: Path, name: str, tensor: torch.Tensor) -> None:
+    if tensor.dtype != torch.float32:
+        raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
 
 
 def is_head(name: str) -> bool:
