@@ -149,6 +149,132 @@ def test_show_of_what_was_never_run(spec, tmp_path, capsys):
     assert "no finished run of sweep 'nothing'" in faults(capsys)[0]
 
 
+@pytest.fixture
+def shown(tmp_path):
+    """A storage with the sweep `three`: pairs 0-1 and 0-2 are selected, and minimum 2 is below the floor."""
+    from raymc.report.frames import MinimumRow, PairNote, barriers_frame, minima_frame, profiles_frame
+    from raymc.specs.results import Evaluation, Profile
+    from raymc.specs.sweep import SweepSpec
+    from raymc.store.store import Store
+    from raymc.sweep.results import write_sweep
+
+    numbers = {"rows": 4, "tokens": 9, "seconds": 0.1, "device": "cpu"}
+    spec = SweepSpec.model_validate(
+        {
+            "name": "three",
+            "model": {"backbone": {"builtin": "grammar-bert"}},
+            "task": {"dataset": {"builtin": "grammar"}},
+            "axes": {"seeds.order": [1, 2, 3]},
+            "connectivity": {"points": 3, "floor": {"value": 0.6}},
+        }
+    )
+    keys = [f"{i:020x}" for i in range(3)]
+    minima = [
+        MinimumRow(key, f"/s/{key}", f"order={i + 1}", key, {"seeds.order": i + 1}, below_floor=i == 2)
+        for i, key in enumerate(keys)
+    ]
+    evaluations = {
+        (key, "validation"): Evaluation(
+            minimum=key, weights="w", split="validation", loss=1.0, metrics={"accuracy": 0.75 - i / 8}, **numbers
+        )
+        for i, key in enumerate(keys)
+    }
+    profiles = [
+        Profile(
+            a=keys[0],
+            b=keys[i],
+            a_weights="w",
+            b_weights="w",
+            curve="linear",
+            space="weights",
+            split="validation",
+            t=(0.0, 0.5, 1.0),
+            loss=(1.0, 1.0 + i, 1.0),
+            metrics={"accuracy": (0.75, 0.5, 0.75)},
+            distance_l2=2.0,
+            cosine=0.5,
+            **numbers,
+        )
+        for i in (1, 2)
+    ]
+    tables = {
+        "minima": minima_frame(minima, spec.axis_names, evaluations, ["validation"], ["accuracy"]),
+        "profiles": profiles_frame(profiles, ["accuracy"]),
+        "barriers": barriers_frame(profiles, lambda a, b: PairNote("seeds.order", below_floor=b == keys[2])),
+    }
+    store = Store(tmp_path / "store")
+    store.prepare()
+    write_sweep(store, spec, tables, {"minima": {}, "pairs": {}}, [])
+    return store.uri
+
+
+def test_show_prints_the_matrix_then_the_conclusions(shown, capsys):
+    assert main(["show", "three", "--storage", shown]) == 0
+    out = capsys.readouterr().out
+    assert "* below the floor (accuracy at least 0.6 on the first split): shown, but in no conclusion" in out
+    assert "· no value: 1 of 3 pairs are not selected or not there" in out
+    assert out.count("order=3 *") == 2
+    assert "2.0000" in out
+    assert out.index("Entezari barrier (nats): linear path") < out.index("Barriers by difference")
+    row = next(line for line in out.splitlines() if "seeds.order" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
+        *("seeds.order", "1", "1", "1", "1", "1", "0.25", "2")
+    ]
+    assert main(["show", "three", "--storage", shown, "--floor"]) == 0
+    out = capsys.readouterr().out
+    assert "2.0000" not in out
+    assert "· no value: 2 of 3 pairs" in out
+
+
+def test_show_as_json(shown, capsys):
+    assert main(["show", "three", "--storage", shown, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["split"] == "validation"
+    assert answer["matrix"] == [[None, 1.0, 2.0], [1.0, None, None], [2.0, None, None]]
+    assert [one["below_floor"] for one in answer["minima"]] == [False, False, True]
+    assert [one["name"] for one in answer["minima"]] == ["order=1", "order=2", "order=3"]
+    (summary,) = answer["summary"]
+    assert summary["differs"] == "seeds.order"
+    assert (summary["pairs"], summary["left_out"], summary["barrier_mean"]) == (1, 1, 1.0)
+    assert answer["floor"] == {"metric": "accuracy", "value": 0.6, "split": None}
+    assert main(["show", "three", "--storage", shown, "--json", "--floor"]) == 0
+    assert json.loads(capsys.readouterr().out)["matrix"] == [[None, 1.0, None], [1.0, None, None], [None, None, None]]
+
+
+def test_show_of_what_a_sweep_does_not_have(shown, capsys):
+    assert main(["show", "three", "--storage", shown, "--split", "test"]) == 2
+    assert faults(capsys) == ["sweep three has no split 'test' (it has validation)"]
+    assert main(["show", "three", "--storage", shown, "--value", "hight"]) == 2
+    assert "it has barrier_entezari" in faults(capsys)[0]
+
+
+def test_show_of_tables_of_an_older_version(shown, capsys):
+    import hashlib
+
+    import pandas as pd
+
+    home = Path(shown) / "sweeps" / "three"
+    table = pd.read_parquet(home / "minima.parquet").drop(columns=["name", "trajectory", "below_floor"])
+    table.to_parquet(home / "minima.parquet", index=False)
+    hashes = json.loads((home / "MANIFEST.json").read_text())
+    hashes["minima.parquet"] = hashlib.sha256((home / "minima.parquet").read_bytes()).hexdigest()
+    (home / "MANIFEST.json").write_text(json.dumps(hashes))
+    assert main(["show", "three", "--storage", shown]) == 2
+    assert faults(capsys) == ["sweep three was written by an older raymc; `raymc run` makes its tables anew"]
+
+
+def test_pairs_are_checked_at_validate_with_their_place(spec, capsys):
+    spec.write_text(
+        spec.read_text() + "connectivity:\n  pairs: {differ: seeds.init}\n  floor: {value: 1, metric: f1}\n"
+    )
+    assert main(["validate", str(spec)]) == 2
+    lines = sorted(faults(capsys))
+    assert lines[0].startswith(f"{spec}:10:21: connectivity.floor.metric: no metric 'f1' (there are loss, accuracy, ")
+    assert lines[1].startswith(
+        f"{spec}:9:11: connectivity.pairs.differ.0: no pair: all minima have the same seeds.init"
+    )
+
+
 def test_several_specs_and_a_file_that_is_not_there(spec, tmp_path, capsys):
     assert main(["validate", str(spec), str(tmp_path / "none.yaml")]) == 2
     assert faults(capsys) == [f"{tmp_path / 'none.yaml'}:1:1: spec: no such file"]
