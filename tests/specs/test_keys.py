@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from raymc.specs import keys
 from raymc.specs.content import backbone_key
-from raymc.specs.load import _models
+from raymc.specs.fields import models_in
 from raymc.specs.model import GrammarBackbone
 from raymc.specs.results import EvaluationSpec
 from raymc.specs.sweep import SweepSpec
@@ -172,6 +172,8 @@ def test_keys_are_the_same_in_another_process(tmp_path: Path, files: dict[str, A
 OUTSIDE = {
     "task.dataset[LocalDataset].path": "the rows count, not where they lie",
     "task.dataset[LocalDataset].splits": "the rows count, not what their file is called",
+    "model.backbone[TextBackbone].text[TextFiles].path": "the text counts, not where it lies",
+    "model.backbone[TextBackbone].text[TextFiles].splits": "the text counts, not what its file is called",
     "task.dataset[GrammarDataset].validation_rows": "evaluated on, not trained on",
     "task.dataset[GrammarDataset].test_rows": "evaluated on, not trained on",
 }
@@ -179,8 +181,16 @@ OUTSIDE = {
 
 SPECIAL: dict[str, list[Any]] = {
     "model.revision": [COMMIT[::-1]],
-    "model.backbone.hidden_size": [128],
-    "model.backbone.heads": [2],
+    "model.backbone[GrammarBackbone].hidden_size": [128],
+    "model.backbone[GrammarBackbone].heads": [2],
+    "model.backbone[TextBackbone].architecture": [{"model_type": "roberta"}],
+    "model.backbone[TextBackbone].max_length": [64],
+    "model.backbone[TextBackbone].text[TextFiles].splits": [{"train": "train.txt"}],
+    "model.backbone[TextBackbone].text[HubText].revision": [COMMIT[::-1]],
+    "model.backbone[TextBackbone].tokenizer.vocab_size": [500],
+    "task.rename": [{"a": "b"}, {"a": "c"}],
+    "task.targets": [{"a": "b"}, {"a": "c"}],
+    "tuning[PeftTuning].config": [{"r": 4}, {"r": 5}],
     "task.train_split": ["validation", "test"],
     "task.dataset[LocalDataset].splits": [{"train": "train.jsonl"}],
     "task.dataset[HubDataset].revision": [COMMIT[::-1]],
@@ -191,7 +201,7 @@ CANDIDATES = [1, 2, 7, 0.5, 0.25, True, False, "other", ["x", "y"], [0.5, 0.6]]
 def leaves(model: type[BaseModel], shown: str = "", written: str = "") -> Iterator[tuple[str, str, Any]]:
     """Every field that has no fields: its name with the variants of unions, its name in the data, its annotation."""
     for name, info in model.model_fields.items():
-        inner = _models(info.annotation)
+        inner = models_in(info.annotation)
         for variant in inner:
             part = f"{name}[{variant.__name__}]" if len(inner) > 1 else name
             yield from leaves(variant, f"{shown}{part}.", f"{written}{name}__")
@@ -208,16 +218,53 @@ def literals(annotation: Any) -> list[Any]:
 LEAVES = {name: (written, annotation) for name, written, annotation in leaves(TrialSpec)}
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "[LoraTuning]": {"tuning": {"method": "lora"}},
+    "[HoulsbyTuning]": {"tuning": {"method": "houlsby"}},
+    "[PrefixTuning]": {"tuning": {"method": "prefix"}},
+    "[PromptTuning]": {"tuning": {"method": "prompt"}},
+    "[Ia3Tuning]": {"tuning": {"method": "ia3"}},
+    "[PeftTuning]": {"tuning": {"method": "peft", "type": "VERA"}},
+    "[ExistingTuning]": {"tuning": {"method": "existing"}},
+    "model.perturbation.": {"model__perturbation": {"scale": 0.1}},
+    "task.subset.": {"task__subset": {"rows": 3}},
+    "[TextBackbone].text[HubText]": {"model__backbone__text": {"hub": "owner/text", "revision": COMMIT}},
+    "[TextBackbone].tokenizer.": {"model__backbone__tokenizer": {"kind": "bpe"}},
+}
+"""What a trial needs to have a field: by a part of the field's name."""
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_every_field_of_a_trial_changes_its_key(
     name: str, files: dict[str, Any], tmp_path: Path, with_fields, make_files
 ):
-    base = {**GRAMMAR, "tuning": {"method": "lora"}} if "[LoraTuning]" in name else GRAMMAR
-    base = files if "[LocalDataset]" in name else HUB if "[HubDataset]" in name or name == "model.revision" else base
+    elsewhere = make_files(tmp_path / "elsewhere")
+    other_start = Path(make_files(tmp_path / "start")["model"]["backbone"])
+    (other_start / "model.safetensors").write_bytes(b"other weights")
+    on_disk = "[LocalDataset]" in name or "[ExistingTuning]" in name
+    base = files if on_disk else HUB if "[HubDataset]" in name or name == "model.revision" else GRAMMAR
+    if "[TextBackbone]" in name:
+        for folder in ("text", "copy"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "train.txt").write_text("some text")
+        new = (
+            {"start": files["model"]["backbone"]}
+            if name.endswith(".start")
+            else {"architecture": {"model_type": "bert"}}
+        )
+        text = {"path": str(tmp_path / "text")}
+        base = with_fields(base, model__backbone={"pretrain": "masked", "text": text, **new})
+    for part, changes in VARIANTS.items():
+        base = with_fields(base, **changes) if part in name else base
     written, annotation = LEAVES[name]
+    places = {
+        "task.dataset[LocalDataset].path": elsewhere["task"]["dataset"]["path"],
+        "model.backbone[TextBackbone].text[TextFiles].path": str(tmp_path / "copy"),
+        "model.backbone[TextBackbone].start": str(other_start),
+        "tuning[ExistingTuning].base": elsewhere["model"]["backbone"],
+    }
     values = SPECIAL.get(name) or [*literals(annotation), *CANDIDATES, None]
-    if name == "task.dataset[LocalDataset].path":
-        values = [make_files(tmp_path / "elsewhere")["task"]["dataset"]["path"]]
+    values = [places[name]] if name in places else values
     trial = TrialSpec.model_validate(base)
     found: dict[str, Any] = {}
     for value in values:
