@@ -151,7 +151,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                 frame = sweep.matrix(curve, split)
                 labels = [names[key] for key in frame.index]
                 axis = _telling_axis(frame, points)
-                groups = {key: str(points[key].values[axis]) for key in frame.index} if axis else None
+                groups = {key: str(points[key].values.get(axis)) for key in frame.index} if axis else None
                 figures[f"matrix.{curve}.{split}.png"] = _later(
                     matrix_figure, frame, labels, heading, unit, list(groups.values()) if groups else None
                 )
@@ -228,7 +228,7 @@ def _telling_axis(frame: pd.DataFrame, points: Mapping[str, Point]) -> str | Non
     known = ~np.isnan(heights)
     best: tuple[float, str] | None = None
     for axis in next(iter(points.values())).values:
-        values = np.array([json.dumps(points[str(key)].values[axis], sort_keys=True) for key in frame.index])
+        values = np.array([json.dumps(points[str(key)].values.get(axis), sort_keys=True) for key in frame.index])
         same = values[:, None] == values[None, :]
         within, across = heights[same & known], heights[~same & known]
         if len(within) and len(across):
