@@ -50,15 +50,16 @@ def minimum(tmp_path: Path, backbone, trial, store) -> Callable[..., Minimum]:
         backbone_seed: int = 0,
         **config: Any,
     ) -> Minimum:
-        spec = trial(backbone(kind, backbone_seed, **config), tuning=how, seeds={"head": seed})
-        model = tuning.apply(load_model(spec, labels, store), spec.tuning, seed)
+        seeds = {"head": seed, "init": seed}
+        spec = trial(backbone(kind, backbone_seed, **config), tuning=how, seeds=seeds)
+        model = tuning.apply(load_model(spec, labels, store), spec)
         torch.manual_seed(seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(0.3 * torch.randn_like(parameter))
         folder = tmp_path / f"minimum-{len(list(tmp_path.iterdir()))}"
-        model.save_pretrained(folder)
+        tuning.save(model, spec, folder, model.state_dict())
         return Minimum(folder, spec)
 
     return make
@@ -323,6 +324,63 @@ def test_integer_buffers_stay_as_they_are(minimum, store, how, space: str):
     assert integers().keys() == before.keys()
 
 
+# Heads ---------------------------------------------------------------------------------------------------------------
+
+HOULSBY = {"method": "houlsby", "bottleneck": 3}
+ALL = [*SPACES, ({"method": "bitfit"}, "weights"), (HOULSBY, "factors"), ({"method": "prompt", "tokens": 3}, "factors")]
+
+
+@pytest.mark.parametrize("kind", ["mlm", "roberta"])
+@pytest.mark.parametrize(("how", "space"), ALL)
+def test_a_lent_head_replaces_one_of_other_labels(minimum, store, how, space: str, kind: str):
+    """All else is the second's own, as a model opened for it alone has it."""
+    first, second = minimum(how, 1, kind), minimum(how, 2, kind, labels=("a", "b"))
+    model = opened(first, space, store)
+    assert model.head_names
+    lent = read(model, first)
+    assert "shapes differ" in refused(lambda: model.read(second.folder, second.trial, ("a", "b")))
+    vector = model.read(second.folder, second.trial, ("a", "b"), head_from=lent)
+    own = PointModel(second.folder, second.trial, ("a", "b"), space, store)
+    assert own.names == model.names
+    parts = [
+        dict(zip(model.names, m._views(v), strict=True)) for m, v in ((model, vector), (model, lent), (own, own.flat))
+    ]
+    for name, tensor in parts[0].items():
+        assert torch.equal(tensor, parts[1 if name in model.head_names else 2][name])
+    stripped = {name.split("classifier.")[1].removeprefix("modules_to_save.default.") for name in model.head_names}
+    dense = {"dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias"}
+    assert stripped == ({"weight", "bias"} if kind == "mlm" else dense)
+
+
+@pytest.mark.parametrize("kind", ["mlm", "roberta"])
+@pytest.mark.parametrize(("how", "space"), ALL)
+def test_labels_are_put_into_another_order_by_name(minimum, store, ids, how, space: str, kind: str):
+    first = minimum(how, 1, kind)
+    model = opened(first, space, store)
+    before = logits(model.model, ids)
+    model.flat.copy_(model.read(first.folder, first.trial, LABELS, order=("yes", "no", "maybe")))
+    assert torch.equal(logits(model.model, ids), before[:, [2, 0, 1]])
+    assert torch.equal(model.read(first.folder, first.trial, LABELS, order=LABELS), read(model, first))
+    message = refused(lambda: model.read(first.folder, first.trial, LABELS, order=("yes", "no", "perhaps")))
+    assert message == f"{first.folder.name} has labels no, maybe, yes, not yes, no, perhaps"
+
+
+@pytest.mark.parametrize("how", [LORA, HOULSBY, {"method": "prefix", "tokens": 3}, {"method": "ia3"}])
+def test_an_adapter_on_a_shared_base_is_read_from_its_file_as_from_its_model(minimum, store, monkeypatch, how):
+    first, second = minimum(how, 1), minimum(how, 2)
+    model = opened(first, "factors", store)
+    model.to("cpu", "bf16")
+    through_the_model = PointModel(first.folder, first.trial, LABELS, "factors", store)
+    through_the_model._files = {}
+    expected = read(through_the_model, second)
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("the base is loaded again")
+
+    monkeypatch.setattr(points, "reopen", never)
+    assert torch.equal(read(model, second), expected)
+
+
 # What can't be joined ------------------------------------------------------------------------------------------------
 
 
@@ -359,9 +417,9 @@ def test_entries_of_a_config_that_change_no_output_are_no_hindrance(minimum, sto
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"how": {**LORA, "alpha": 4.0}}, "scale"),
-        ({"how": {**LORA, "rslora": True}}, "scale"),
-        ({"how": LORA, "backbone_seed": 1}, "base"),
+        ({"how": {**LORA, "alpha": 4.0}}, "lora_alpha than the other end (4.0, not 6.0)"),
+        ({"how": {**LORA, "rslora": True}}, "use_rslora than the other end (True, not False)"),
+        ({"how": LORA, "backbone_seed": 1}, "base than the other end"),
     ],
 )
 def test_factors_on_another_base_or_scale_are_refused(minimum, store, change: dict[str, Any], what: str):
@@ -371,7 +429,7 @@ def test_factors_on_another_base_or_scale_are_refused(minimum, store, change: di
         model = opened(first, "factors", store)
         model.to("cpu", precision)
         message = refused(lambda model=model: read(model, second))
-        assert message.startswith(f"{second.folder.name} has another {what} than the other end")
+        assert message.startswith(f"{second.folder.name} has another {what}, so their factors can't be interpolated")
         assert message.endswith("use connectivity.space: delta_w")
         read(model, minimum(LORA, 3))
     delta = opened(first, "delta_w", store)
@@ -381,10 +439,12 @@ def test_factors_on_another_base_or_scale_are_refused(minimum, store, change: di
 def test_factors_of_another_rank_or_target_are_refused(minimum, store):
     first = minimum(LORA, 1)
     model = opened(first, "factors", store)
-    for other in ({**LORA, "rank": 3, "alpha": 9.0}, {**LORA, "targets": ["key"]}):
-        message = refused(lambda other=other: read(model, minimum(other, 2)))
-        assert message.startswith("shapes differ: ")
-        assert "lora_A" in message
+    said = {
+        "has another r than the other end (3, not 2)": {**LORA, "rank": 3},
+        "shapes differ: base_model.model.bert": {**LORA, "targets": ["key"]},
+    }
+    for message, other in said.items():
+        assert message in refused(lambda other=other: read(model, minimum(other, 2)))
 
 
 def test_weights_that_are_not_float32_are_refused(minimum, store):
