@@ -58,8 +58,12 @@ def joining_space(one: TrialSpec, other: TrialSpec, asked: Space) -> str:
     alike = _alike(one, other)
     if asked == "factors" or (asked == "auto" and alike and first[0] == "factors"):
         if "factors" not in first or "factors" not in second:
+            fixed = next((trial for trial, merges in zip((one, other), whole, strict=True) if not merges), None)
             raise RaymcError(
                 "a full minimum has no factors; use connectivity.space: delta_w, or pairs: {within: tuning}"
+                if fixed is None
+                else f"a full minimum has no factors, and {_said(fixed)} can't be merged into the weights; "
+                "use pairs: {within: tuning}"
             )
         if not alike:
             raise RaymcError(
