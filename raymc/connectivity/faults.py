@@ -103,16 +103,13 @@ def _why_none_alone(selection: Selection, factor: str) -> str:
 
 def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
     """A fault for each two kinds of minima that are paired and that no space holds both of."""
-    try:
-        joints, bases = Joints(spec.points, spec.connectivity.space), Bases(spec.points)
-    except RaymcError:
-        return  # a folder can't be read, which is said of the backbone
+    joints, bases = Joints(spec.points, spec.connectivity.space), Bases(spec.points)
     asked = spec.connectivity.space != "auto"
     kinds = [(joints.kind(i), bases.kind(i)) for i in range(len(spec.points))]
     seen: set[tuple[tuple[int, int], tuple[int, int]]] = set()
     told: set[str] = set()
     for i, j in selection.pairs():
-        if (kinds[i], kinds[j]) in seen:
+        if (kinds[i], kinds[j]) in seen or not (joints.known(i) and joints.known(j)):
             continue
         seen.add((kinds[i], kinds[j]))
         place = _PAIRS

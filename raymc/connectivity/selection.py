@@ -40,18 +40,14 @@ class Selection:
         return [name_of(point) for point in self.points]
 
     @cached_property
-    def trajectories(self) -> Sequence[str | int]:
-        """What stands for each minimum's run; snapshots of one run have the same. Reads files where there are any."""
-        if all(point.trial.train.snapshot is None for point in self.points):
-            return range(len(self.points))  # different trials are different runs
-        known: dict[tuple[Any, ...], str] = {}  # by what is left without the snapshot, as the key of a run takes time
-        found = []
-        for i, point in enumerate(self.points):
-            run = (point.existing, *self.configurations.without(i, "train.snapshot"))
-            if run not in known:
-                known[run] = point.trial.trajectory
-            found.append(known[run])
-        return found
+    def trajectories(self) -> list[int]:
+        """A number for each minimum's run: the same for its snapshots. Looks at no file."""
+        runs: dict[tuple[Any, ...], int] = {}
+        without = (self.configurations.without(i, "train.snapshot") for i in range(len(self.points)))
+        return [
+            runs.setdefault((point.existing, *rest), len(runs))
+            for point, rest in zip(self.points, without, strict=True)
+        ]
 
     def same_trajectory(self, i: int, j: int) -> bool:
         return self.trajectories[i] == self.trajectories[j]

@@ -44,6 +44,13 @@ class Joints:
         """A number for all that decides in which spaces a minimum is a point."""
         return self._kinds[i]
 
+    def known(self, i: int) -> bool:
+        """Whether it can be told what a minimum is: one that exists may lie on a hub out of reach."""
+        try:
+            return bool(self.space(i))
+        except RaymcError:
+            return False
+
     def space(self, *minima: int) -> str:
         """Where one minimum is scored, or two are joined. Raises RaymcError where two can't be."""
         kinds = tuple(self._kinds[i] for i in minima)
@@ -71,18 +78,17 @@ class Bases:
         texts: dict[str, int] = {}
         shapes: dict[str, dict[str, Any] | None] = {}
         self._kinds: list[int] = []
-        self._known: list[tuple[str | None, dict[str, Any] | None, bool]] = []  # base, shape, mergeable
+        self._known: list[tuple[TrialSpec, str | None, dict[str, Any] | None]] = []  # an example, its base and shape
         for point in points:
             model = point.trial.model
             base = model.model_dump_json(include={"backbone", "revision", "perturbation"})
-            mergeable = "delta_w" in spaces_of(point.trial)
-            text = f"{base} {mergeable} {point.existing is None}"
+            text = f"{base} {point.trial.tuning.model_dump_json()} {point.existing is None}"
             if text not in texts:
                 texts[text] = len(texts)
                 backbone = model.model_dump_json(include={"backbone", "revision"})
                 if backbone not in shapes:
                     shapes[backbone] = shape_of(model)
-                self._known.append((base if point.existing is None else None, shapes[backbone], mergeable))
+                self._known.append((point.trial, base if point.existing is None else None, shapes[backbone]))
             self._kinds.append(texts[text])
 
     def kind(self, i: int) -> int:
@@ -90,9 +96,10 @@ class Bases:
 
     def fault(self, i: int, j: int, space: str) -> str | None:
         """Why no path joins two minima in a space, where their backbones tell."""
-        (one, first, mergeable), (other, second, mergeable_too) = (self._known[self._kinds[k]] for k in (i, j))
+        (trial, one, first), (partner, other, second) = (self._known[self._kinds[k]] for k in (i, j))
         if space == "factors" and one and other and one != other:  # an existing folder names its base itself
-            instead = "connectivity.space: delta_w" if mergeable and mergeable_too else "pairs: {within: model}"
+            mergeable = all("delta_w" in spaces_of(some) for some in (trial, partner))
+            instead = "connectivity.space: delta_w" if mergeable else "pairs: {within: model}"
             return f"factors are a point on one backbone, and theirs differ; use {instead}"
         if first is None or second is None or ("builtin" in first) != ("builtin" in second):
             return None
@@ -111,11 +118,11 @@ def shape_of(model: ModelSpec) -> dict[str, Any] | None:
         made, body = model.backbone.architecture, model.backbone.model_dump(mode="json")
         tokenizer = body["tokenizer"] if isinstance(body["tokenizer"], str) else [body["tokenizer"], body["text"]]
         return {name: made[name] for name in _SIZES if name in made} | {"tokenizer": tokenizer} if made else None
-    folder = backbone_folder(model)
-    if folder is None or not is_folder(folder) or not (folder / "config.json").is_file():
-        return None
     try:
+        folder = backbone_folder(model)
+        if folder is None or not is_folder(folder) or not (folder / "config.json").is_file():
+            return None
         config = json.loads((folder / "config.json").read_bytes())
-    except ValueError:
-        return None  # said where backbones are looked at
+    except (RaymcError, ValueError):
+        return None  # no such package, or no JSON: said where backbones are looked at
     return {name: config[name] for name in _SIZES if name in config} if isinstance(config, dict) else None
