@@ -48,7 +48,9 @@ class TrainedTokenizer(Spec):
     kind: Literal["wordpiece", "bpe", "unigram"] = Field(
         default="wordpiece", description="wordpiece: as BERT's; bpe: bytes, as GPT-2's; unigram: as T5's"
     )
-    vocab_size: Annotated[int, Field(strict=True, ge=300)] = 8000
+    vocab_size: Annotated[int, Field(strict=True, ge=300)] = Field(
+        default=8000, description="special tokens included (not span's sentinels); less where the text has no more"
+    )
     lowercase: Flag = True
 
 
