@@ -92,9 +92,9 @@ def test_commands_of_the_readme_parse(command):
     if start is None:
         pytest.skip("not a call of raymc")
     options = _parser().parse_args(words[start + 1 :])
-    for path in [getattr(options, "spec", [])] if isinstance(getattr(options, "spec", None), str) else []:
-        if path.startswith("sweeps/"):
-            assert (ROOT / path).is_file()
+    path = getattr(options, "spec", None)
+    if isinstance(path, str) and path.startswith("sweeps/"):
+        assert (ROOT / path).is_file()
 
 
 def test_python_of_the_readme_runs_as_far_as_names_go():
