@@ -140,10 +140,12 @@ def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {name: i for i, name in enumerate(labels)}
         model.config.problem_type = "single_label_classification"
-    if model.config.pad_token_id is None:
+    if model.config.pad_token_id is None or (classifies and _ends_by_padding(config)):
         model.config.pad_token_id = load_tokenizer(place, commit, spec.trust_remote_code).pad_token_id
         if model.config.pad_token_id is None:
             raise RaymcError(f"model.backbone: neither the model nor the tokenizer of {place} names a padding token")
+    if classifies and getattr(model.config, "is_encoder_decoder", False):
+        _check_end(spec, model.config, place, commit)
     if spec.kind == "seq2seq" and getattr(model.config, "decoder_start_token_id", None) is None:
         model.config.decoder_start_token_id = model.config.pad_token_id  # T5's rule
     return model.train()
@@ -185,6 +187,21 @@ def _check_kind(spec: ModelSpec, config: Any, place: str) -> None:
     else:
         return
     raise RaymcError(f"model.kind: {spec.kind} needs {needs}, and {place} is of type {config.model_type}")
+
+
+def _check_end(spec: ModelSpec, config: Any, place: str, commit: str | None) -> None:
+    """Raises RaymcError where rows don't end with the token whose state T5 and its kin classify by."""
+    tokenizer = load_tokenizer(place, commit, spec.trust_remote_code)
+    if tokenizer("a")["input_ids"][-1:] != [config.eos_token_id]:
+        raise RaymcError(
+            f"model.kind: a classifier of type {config.model_type} reads a row's end-of-text token, which the "
+            f"tokenizer of {place} doesn't put there; use seq2seq"
+        )
+
+
+def _ends_by_padding(config: Any) -> bool:
+    """Whether a classifier finds a row's last token as the last that isn't padding by its config, as decoders do."""
+    return type(config) not in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_encoder_decoder", False)
 
 
 def _is_head(name: str) -> bool:

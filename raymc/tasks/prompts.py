@@ -111,9 +111,13 @@ def prompt_ids(tokenizer: Any, rows: Rows, task: TaskSpec, kind: str, room: int)
             pair = None if rows.text_pair is None else rows.text_pair[row]
             gone = _surplus(tokenizer, segments(task, rows.text[row], pair), texts[row], len(ids) - room)
             kept[row] = [token for place, token in enumerate(ids) if place not in gone]
-    first = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    start = next((token for token in first if token is not None), 0)
-    return [ids or [start] for ids in kept]  # a model needs one token at least
+    return [ids or [blank(tokenizer)] for ids in kept]
+
+
+def blank(tokenizer: Any) -> int:
+    """The token that stands for an empty text where the tokenizer makes none of it: a model needs one at least."""
+    known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return next((token for token in known if token is not None), 0)
 
 
 def _parts(task: TaskSpec) -> list[Part]:

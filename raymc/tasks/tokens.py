@@ -62,7 +62,9 @@ def tokenize(tokenizer: Any, rows: Rows, labels: tuple[str, ...], task: TaskSpec
     if kind == "classifier":
         texts = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
         encoded = tokenizer(*texts, truncation=True, max_length=task.max_length, padding=False)
-        sequences, types = encoded["input_ids"], encoded.get("token_type_ids")
+        sequences, types = [ids or [prompts.blank(tokenizer)] for ids in encoded["input_ids"]], None
+        if "token_type_ids" in encoded:
+            types = [row or [0] for row in encoded["token_type_ids"]]
     else:
         choices = prompts.choices(tokenizer, labels, task, kind)
         longest = max(map(len, choices))

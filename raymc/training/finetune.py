@@ -62,7 +62,7 @@ def finetune(
             checkpoints.clear()
         return
     model = backbones.load_model(trial, data.labels, store)
-    known, highest = model.get_input_embeddings().num_embeddings, int(data.tokens.ids.max())
+    known, highest = model.get_input_embeddings().num_embeddings, data.tokens.highest
     if highest >= known:
         raise RaymcError(f"model.backbone: it has {known} embeddings, and its tokenizer makes token {highest}")
     model = tuning.apply(model, trial)

@@ -237,6 +237,25 @@ def test_text_models_classify_too_with_a_head_from_its_seed(load, text_backbone,
     assert torch.allclose(whole[1:], alone, rtol=1e-5, atol=1e-6)
 
 
+def test_a_decoder_classifies_by_the_last_token_that_its_tokenizer_did_not_pad(load, text_backbone):
+    """Whatever its config calls padding: here a token that rows have, and not the one that they are padded with."""
+    folder = text_backbone("llama", pad_token_id=7)
+    model = load(folder).eval()
+    assert model.config.pad_token_id == load_tokenizer(str(folder)).pad_token_id == 0
+    with torch.no_grad():
+        whole = model(input_ids=torch.tensor([[2, 5, 7, 0, 0]]), attention_mask=torch.tensor([[1, 1, 1, 0, 0]]))
+        assert torch.allclose(whole.logits, model(input_ids=torch.tensor([[2, 5, 7]])).logits, atol=1e-6)
+
+
+def test_a_t5_whose_rows_do_not_end_is_no_classifier(load, text_backbone, copy):
+    folder = copy(text_backbone("t5"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(text_backbone("llama") / name, folder)
+    message = refused(load, folder)
+    assert message.startswith("model.kind: a classifier of type t5 reads a row's end-of-text token")
+    assert message.endswith("doesn't put there; use seq2seq")
+
+
 HEAD_NAMES = ("score", "classification_head")
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from raymc.specs.task import TaskSpec
+from raymc.tasks.backbones import load_tokenizer
 from raymc.tasks.rows import Rows
-from raymc.tasks.tokens import Tokens, budget_batches, gather, tokenize
+from raymc.tasks.tokens import Tokens, budget_batches, gather, gather_with, pad_targets, tokenize
 
 TEXTS = [
     "the cat runs",
@@ -109,6 +110,36 @@ def test_read_only_arrays_can_be_gathered(tokenizer):
     batch = gather(tokens, np.arange(5))
     batch["labels"] += 1
     assert torch.equal(batch["labels"], expected["labels"] + 1)
+
+
+def test_a_text_that_is_no_token_is_one(text_backbone):
+    """GPT-2 puts nothing around a text; a row needs a token, and its class must not depend on what pads it."""
+    gpt2 = load_tokenizer(str(text_backbone("gpt2")))
+    tokens = tokenize(gpt2, Rows(["", "rain"], None, ["a", "b"]), NAMES, task(24), "classifier")
+    assert tokens.ids[: tokens.offsets[1]].tolist() == [gpt2.eos_token_id]
+
+
+@pytest.mark.parametrize("kind", ["seq2seq", "causal"])
+def test_text_kinds_carry_prompts_and_choices(text_backbone, kind: str):
+    tokenizer = load_tokenizer(str(text_backbone("t5")))
+    spec = task(24, targets={"a": "bad", "b": "good day"})
+    tokens = tokenize(tokenizer, Rows(["the cat", "rain"], None, ["b", "a"]), ("a", "b"), spec, kind)
+    names = tokenizer.convert_ids_to_tokens
+    assert [names(list(ids)) for ids in tokens.choices] == [["bad", "</s>"], ["good", "day", "</s>"]]
+    end = ["</s>"] if kind == "seq2seq" else []
+    assert names(tokens.ids.tolist()) == ["the", "cat", *end, "rain", *end]
+    assert tokens.types is None
+    assert tokens.target_lengths.tolist() == [3, 2]
+    assert tokens.highest == max(*tokens.ids, *itertools.chain(*tokens.choices))
+
+
+def test_prompts_with_targets_after_them():
+    tokens = lengths_only([2, 4, 1])  # ids 0 1 | 2 3 4 5 | 6
+    batch = gather_with(tokens, np.array([2, 1]), [(7, 8), (9,)])
+    assert batch["input_ids"].tolist() == [[6, 7, 8, -1, -1], [2, 3, 4, 5, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
+    assert batch["labels"].tolist() == [[-100, 7, 8, -100, -100], [-100] * 4 + [9]]
+    assert pad_targets([(7, 8), (9,)]).tolist() == [[7, 8], [9, -100]]
 
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=60)
