@@ -11,7 +11,7 @@ from raymc.specs.errors import Fault, RaymcError, SpecError
 from raymc.specs.methods import method_fault
 from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
 from raymc.specs.sweep import Point, SweepSpec
-from raymc.specs.task import HubDataset, TaskSpec
+from raymc.specs.task import HubDataset, TaskSpec, training_row_count
 from raymc.specs.text import TextBackbone
 from raymc.specs.trial import TrialSpec
 from raymc.specs.yaml import DataPath
@@ -102,11 +102,11 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
 
 
 def _late_snapshot(trial: TrialSpec) -> Iterator[tuple[str, str]]:
-    from raymc.tasks.rows import training_rows
+    from raymc.tasks.rows import row_count
     from raymc.training.schedule import steps_of
 
     with contextlib.suppress(RaymcError):  # said of the task already
-        steps = steps_of(trial, len(training_rows(trial.task)[0]))
+        steps = steps_of(trial, training_row_count(trial.task, row_count(trial.task, trial.task.train_split)))
         if trial.train.snapshot is not None and trial.train.snapshot > steps:
             yield "train.snapshot", f"{trial.train.snapshot} is past the end of the run, {steps} steps"
 

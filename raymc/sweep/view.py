@@ -12,6 +12,7 @@ from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import key_of
 from raymc.specs.model import Pretrained
 from raymc.specs.naming import name_of
+from raymc.specs.results import METRICS
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
@@ -107,14 +108,14 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     reasons = {entry["key"]: entry["reason"] for entry in sweep.failures if entry["kind"] == "minimum"}
     views: list[MinimumView] = []
     rows = {row["key"]: row for _, row in minima.iterrows()}
-    splits = [rows_of.name for rows_of in spec.row_sets]
+    splits, weak = [rows_of.name for rows_of in spec.row_sets], sweep.weak()
     for key, point in points.items():
         if key in rows:
             found = {
-                f"{split}/{str(name).removeprefix(f'{split}_')}": float(value)
+                f"{split}/{name}": float(rows[key][f"{split}_{name}"])
                 for split in splits
-                for name, value in rows[key].items()
-                if str(name).startswith(f"{split}_") and value == value
+                for name in ("loss", *METRICS[spec.model.kind])
+                if rows[key][f"{split}_{name}"] == rows[key][f"{split}_{name}"]  # no NaN
             }
             views.append(minimum_view(spec, sweep.store, key, point, found))
         else:
@@ -140,9 +141,10 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
             for value in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "distance_l2", "cosine"):
                 title, unit, definition = VALUES[value]
                 name = f"{value}.{curve}.{split}"
-                if len(chosen):
-                    metrics[f"{split}/{curve}_{value}_mean"] = float(chosen[value].mean())
-                    metrics[f"{split}/{curve}_{value}_max"] = float(chosen[value].max())
+                counted = chosen[~chosen["below_floor"]]
+                if len(counted):
+                    metrics[f"{split}/{curve}_{value}_mean"] = float(counted[value].mean())
+                    metrics[f"{split}/{curve}_{value}_max"] = float(counted[value].max())
                 heading = f"{title}, {curve} path, {split} split"
                 matrices.append(MatrixView(name, sweep.matrix(curve, split, value), heading, unit, definition))
             if len(chosen):
@@ -153,7 +155,13 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                 axis = _telling_axis(frame, points)
                 groups = {key: str(points[key].values.get(axis)) for key in frame.index} if axis else None
                 figures[f"matrix.{curve}.{split}.png"] = _later(
-                    matrix_figure, frame, labels, heading, unit, list(groups.values()) if groups else None
+                    matrix_figure,
+                    frame,
+                    labels,
+                    heading,
+                    unit,
+                    list(groups.values()) if groups else None,
+                    weak=[key in weak for key in frame.index],
                 )
                 some = profiles[(profiles["curve"] == curve) & (profiles["split"] == split)]
                 figures[f"profiles.{curve}.{split}.png"] = _later(
@@ -186,6 +194,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
         matrices=matrices,
         tables={
             "minima.json": minima,
+            "summary.json": sweep.summary(),
             "barriers.json": barriers.assign(a=barriers["a"].map(names), b=barriers["b"].map(names)),
             "minima.parquet": minima,
             "barriers.parquet": barriers,

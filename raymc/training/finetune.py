@@ -53,7 +53,10 @@ def finetune(
         raise RaymcError(f"train.batch_size: {trial.train.batch_size} rows can't be split over {group.size} workers")
     data = _read(trial, store)
     steps = steps_of(trial, len(data.rows))
-    due = {one.train.snapshot or steps: one for one in trials if not store.has(layout.MINIMA, one.key)}
+    due: dict[int, list[TrialSpec]] = {}  # counted in epochs, the end may be asked for as a snapshot too
+    for one in trials:
+        if not store.has(layout.MINIMA, one.key):
+            due.setdefault(one.train.snapshot or steps, []).append(one)
     if max(due, default=0) > steps:
         raise RaymcError(f"train.snapshot: {max(due)} is past the end of the run, {steps} steps")
     checkpoints = Checkpoints(store, trial.trajectory, checkpoint_every)
@@ -69,11 +72,11 @@ def finetune(
     recipe = _recipe(trial, steps, log_every)
     loaded = time.perf_counter()
 
-    def keeper(one: TrialSpec, step: int) -> Keep:
+    def keeper(some: list[TrialSpec], step: int) -> Keep:
         def keep(wrapped: Any, curve: list[dict[str, float]]) -> None:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             state = get_model_state_dict(wrapped, options=options)
-            if group.rank == 0:
+            for one in some if group.rank == 0 else ():
                 seconds = {"load": loaded - started, "train": time.perf_counter() - loaded}
                 provenance = _provenance(one, data, step, seconds, group)
                 with store.create(layout.MINIMA, one.key) as folder:
@@ -94,7 +97,7 @@ def finetune(
         group,
         checkpoints,
         lambda point: report({**point, "steps": max(due)}),
-        {step: keeper(one, step) for step, one in due.items()},
+        {step: keeper(some, step) for step, some in due.items()},
     )
     if group.rank == 0:
         checkpoints.clear()
