@@ -18,6 +18,7 @@ from raymc.specs.tuning import Ia3Tuning, LoraTuning, PeftTuning, PrefixTuning, 
 from raymc.tasks.backbones import HEADS, derived_seed, line_of
 
 TASKS = {"classifier": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
+_PROMPT = "prompt_encoder.default.embedding.weight"
 _OURS = {"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"}
 
 
@@ -54,9 +55,13 @@ def whole_modules(model: Any) -> list[str]:
 
 def save(model: Any, folder: Path, state: dict[str, torch.Tensor]) -> None:
     """Write a PEFT folder of a model whose whole state, by name, is `state`."""
+    if _is_plain_prompt(model.peft_config["default"]):
+        # peft would read it from the model, whose parameters are shards under FSDP
+        model.get_prompt_embedding_to_save = lambda adapter_name: state[_PROMPT].detach().cpu()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+    model.__dict__.pop("get_prompt_embedding_to_save", None)
     (folder / "README.md").unlink(missing_ok=True)  # a card of placeholders
 
 
@@ -83,7 +88,7 @@ def file_names(model: Any) -> dict[str, str]:
     import peft
 
     config = model.peft_config["default"]
-    if config.is_prompt_learning and config.peft_type not in ("PROMPT_TUNING", "PREFIX_TUNING"):
+    if config.is_prompt_learning and not _is_plain_prompt(config):
         return {}  # the file has what a network makes of its parameters
     state = model.state_dict(keep_vars=True)
     with warnings.catch_warnings():
@@ -92,7 +97,7 @@ def file_names(model: Any) -> dict[str, str]:
     known = {id(parameter): name for name, parameter in model.named_parameters()}
     names = {name: known.get(id(tensor), "") for name, tensor in saved.items()}
     if config.is_prompt_learning:
-        names["prompt_embeddings"] = "prompt_encoder.default.embedding.weight"
+        names["prompt_embeddings"] = _PROMPT
     return names if all(names.values()) else {}
 
 
@@ -110,6 +115,12 @@ def merge(model: Any, folder: Path) -> Any:
         return model.merge_and_unload()  # type: ignore[operator]
     except (ValueError, NotImplementedError, AttributeError) as error:
         raise RaymcError(f"{folder.name} can't be merged into the weights: {line_of(error)}") from error
+
+
+def _is_plain_prompt(config: Any) -> bool:
+    """Whether a folder holds the trained tokens as they are, and not what a network makes of them."""
+    plain = config.peft_type in ("PROMPT_TUNING", "PREFIX_TUNING")
+    return plain and not getattr(config, "prefix_projection", False)
 
 
 def plain_name(name: str) -> str:

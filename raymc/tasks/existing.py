@@ -11,8 +11,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 
-from raymc.specs.content import backbone_folder, hub_commit
+from raymc.specs.content import backbone_folder, existing_peft, hub_commit
 from raymc.specs.errors import RaymcError
+from raymc.specs.methods import UNFIT_PEFT
 from raymc.specs.model import ModelSpec
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
@@ -38,6 +39,9 @@ def open_existing(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> tu
         model = load_model(whole, labels, store)
         place, commit = source(trial.model, store)
         return model.eval(), load_tokenizer(place, commit, trial.model.trust_remote_code)
+    kind = existing_peft(trial.model) or ""
+    if kind in UNFIT_PEFT:
+        raise RaymcError(f"{trial.model.backbone}: {kind} doesn't fit: {UNFIT_PEFT[kind]}")
     model = folders.reopen(folder, trial, labels, store).float()
     _check_new(folder, model)
     if tokenizer_digest(folder):

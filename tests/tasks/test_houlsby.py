@@ -104,7 +104,7 @@ def test_one_follows_each_attention_and_feed_forward_of_every_layer(
 
 def test_in_t5_they_follow_cross_attention_too_and_base_names_stay(tuned, text_backbone, store):
     model, one = tuned(text_backbone("t5"), "seq2seq")
-    names = [name for name in adapters(model)]
+    names = list(adapters(model))
     ends = ["SelfAttention.o", "EncDecAttention.o", "DenseReluDense.wo"]
     assert [sum(name.endswith(f"{end}.houlsby") for name in names) for end in ends] == [4, 2, 4]
     base = set(load_model(one, LABELS, store).state_dict())
@@ -201,7 +201,7 @@ def test_a_folder_without_a_tensor_or_an_entry_is_refused(tuned, backbone, store
         folders.reopen(tmp_path, one, LABELS, store)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({"peft_type": "HOULSBY"}))
-    with pytest.raises(RaymcError, match="adapter_config.json lacks 'bottleneck'"):
+    with pytest.raises(RaymcError, match=r"adapter_config\.json lacks 'bottleneck'"):
         folders.reopen(tmp_path, one, LABELS, store)
 
 

@@ -39,6 +39,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "peft: ADALORA": {"method": "peft", "type": "ADALORA", "config": {"total_step": 8, "init_r": 2}},
     "peft: VERA": {"method": "peft", "type": "vera", "config": {"r": 4}},
     "peft: P_TUNING": {"method": "peft", "type": "P_TUNING", "config": {"num_virtual_tokens": 4}},
+    "peft: PREFIX_TUNING": {
+        "method": "peft",
+        "type": "PREFIX_TUNING",
+        "config": {"num_virtual_tokens": 4, "prefix_projection": True, "encoder_hidden_size": 8},
+    },
 }
 MODELS = {
     "classifier: bert": "mlm",  # without a pooler, which is new then
@@ -65,6 +70,7 @@ REFUSED = {
     ("prefix", "classifier: t5"): _NO_TOKENS.format("prefix"),
     ("prompt", "classifier: t5"): _NO_TOKENS.format("prompt"),
     ("peft: P_TUNING", "classifier: t5"): _NO_TOKENS.format("peft"),
+    ("peft: PREFIX_TUNING", "classifier: t5"): _NO_TOKENS.format("peft"),
     ("prompt", "classifier: gpt2"): _LAST_TOKEN.format("prompt"),
     ("peft: P_TUNING", "classifier: gpt2"): _LAST_TOKEN.format("peft"),
 }
