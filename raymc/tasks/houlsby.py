@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -59,9 +59,8 @@ class Houlsby(torch.nn.Module):
 
     def __init__(self, width: int, bottleneck: int, activation: str, bias: bool):
         super().__init__()
-        skip = torch.nn.utils.skip_init  # torch's own start would draw from its global random state
-        self.down = skip(torch.nn.Linear, width, bottleneck, bias=bias)
-        self.up = skip(torch.nn.Linear, bottleneck, width, bias=bias)
+        self.down = _linear(width, bottleneck, bias)
+        self.up = _linear(bottleneck, width, bias)
         self.activation = _ACTIVATIONS[activation]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -157,6 +156,11 @@ def _insert(model: Any, targets: Iterable[str], **width: Any) -> list[tuple[str,
 
 def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> torch.nn.Linear:
+    """Empty: torch's own start would draw from its global random state."""
+    return cast(torch.nn.Linear, torch.nn.utils.skip_init(torch.nn.Linear, inputs, outputs, bias=bias))
 
 
 def _adapt(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
