@@ -42,7 +42,7 @@ def dotted_fields(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def nearest(word: str, known: Sequence[str], parents: Sequence[str | int] = ()) -> str:
     """` (did you mean ...?)`, with the name's parents, or nothing where no known name is near."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not close and word in {name.split(".")[-1] for name in known}:
         close = [name for name in known if name.split(".")[-1] == word][:1]
     return f" (did you mean {'.'.join([*map(str, parents), close[0]])}?)" if close else ""

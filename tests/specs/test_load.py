@@ -11,6 +11,8 @@ from raymc.specs.errors import Fault, SpecError
 from raymc.specs.sweep import SweepSpec
 from raymc.specs.yaml import read_yaml
 
+METHODS = "full, lora, houlsby, prefix, prompt, ia3, bitfit, peft, existing"
+
 
 def marked(base: str, old: str, new: str) -> tuple[str, int, int]:
     """The base with `old` replaced, and the line and column of the § in `new`, which is taken out."""
@@ -68,7 +70,7 @@ FILE_FAULTS = {
         "tuning: {method: lora, rank: 4}",
         "§tuning: {rank: 4}",
         "tuning.method",
-        "missing: one of full, lora",
+        f"missing: one of {METHODS}",
     ),
     "missing bound": ("seeds.order: [0, 1]", "§seeds.order: {high: 3, step: 1}", "axes.seeds.order.low", "missing"),
     # values
@@ -111,8 +113,8 @@ FILE_FAULTS = {
         "train.schedule",
         "'liner' is not one of linear, cosine, constant (did you mean linear?)",
     ),
-    "unknown tag": ("lora", "§lra", "tuning.method", "'lra' is not one of full, lora (did you mean lora?)"),
-    "unknown tag of another type": ("lora", "§3", "tuning.method", "3 is not one of full, lora"),
+    "unknown tag": ("lora", "§lra", "tuning.method", f"'lra' is not one of {METHODS} (did you mean lora?)"),
+    "unknown tag of another type": ("lora", "§3", "tuning.method", f"3 is not one of {METHODS}"),
     "gpus": (
         "{cache: 2GiB}",
         "{gpus: §aut}",

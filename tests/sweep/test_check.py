@@ -70,6 +70,8 @@ def test_the_base_is_sound(faults):
     assert faults() == []
 
 
+BERT, T5 = "architecture: {model_type: bert}", "architecture: {model_type: t5}"
+SHARDED = "resources: {trial: {workers: 2, strategy: fsdp}}"
 TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_length: 32}}\n"
 
 
@@ -77,7 +79,11 @@ TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_l
     ("changes", "place", "words"),
     [
         pytest.param(
-            [("{method: full}", "{method: bitfit}"), ("{builtin: grammar-bert}", "./t5"), ("model:", "model:\n  kind: seq2seq")],
+            [
+                ("{method: full}", "{method: bitfit}"),
+                ("{builtin: grammar-bert}", "./t5"),
+                ("model:", "model:\n  kind: seq2seq"),
+            ],
             "8:1: tuning",
             "bitfit doesn't fit t5: it has no biases",
             id="a method that doesn't fit the model",
@@ -107,7 +113,11 @@ TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_l
             id="a subset of more rows than there are",
         ),
         pytest.param(
-            [("{method: full}", "{method: lora}"), ("seeds.order: [1, 2]", "tuning.rank: [2, 4]"), ("splits: [validation]", "space: factors")],
+            [
+                ("{method: full}", "{method: lora}"),
+                ("seeds.order: [1, 2]", "tuning.rank: [2, 4]"),
+                ("splits: [validation]", "space: factors"),
+            ],
             "12:3: connectivity.space",
             "unlike shapes or scales",
             id="ranks that can't be interpolated",
@@ -161,13 +171,13 @@ TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_l
             id="a floor on a metric that there isn't",
         ),
         pytest.param(
-            [("{builtin: grammar-bert}", "{pretrain: masked, text: {path: nowhere.txt}, architecture: {model_type: bert}}")],
+            [("{builtin: grammar-bert}", f"{{pretrain: masked, text: {{path: nowhere.txt}}, {BERT}}}")],
             "3:",
             "nowhere.txt",
             id="pre-training on a text that isn't there",
         ),
         pytest.param(
-            [("{builtin: grammar-bert}", "{pretrain: masked, text: {path: data/train.jsonl}, architecture: {model_type: t5}}")],
+            [("{builtin: grammar-bert}", f"{{pretrain: masked, text: {{path: data/train.jsonl}}, {T5}}}")],
             "3:",
             "t5",
             id="an objective that doesn't fit the architecture",
@@ -179,7 +189,7 @@ TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_l
             id="an existing minimum that isn't there",
         ),
         pytest.param(
-            [("batch_size: 4}", "batch_size: 4, optimizer: adafactor}\nresources: {trial: {workers: 2, strategy: fsdp}}")],
+            [("batch_size: 4}", f"batch_size: 4, optimizer: adafactor}}\n{SHARDED}")],
             "8:",
             "use strategy: ddp",
             id="an optimizer that the strategy can't shard",
