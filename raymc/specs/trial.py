@@ -34,9 +34,8 @@ class TrialSpec(Spec):
             body["train"].pop("epochs", None)
             if self.train.snapshot == self.train.steps:
                 body["train"].pop("snapshot")
-        existing = isinstance(self.tuning, ExistingTuning)
-        body["backbone"] = backbone_content(self.model, adapter=existing)
-        if existing:  # what it is tells all; the base of a PEFT folder is part of it
+        body["backbone"] = backbone_content(self.model, adapter=isinstance(self.tuning, ExistingTuning))
+        if isinstance(self.tuning, ExistingTuning):  # what it is tells all; the base of a PEFT folder is part of it
             base = self.tuning.base
             return {
                 "kind": "minimum",

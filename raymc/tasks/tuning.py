@@ -6,12 +6,10 @@ what of the model makes its point, and which folder it is saved as and reopened 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from raymc.specs.errors import RaymcError, TrainingFault
 from raymc.specs.methods import architecture_fault, positions_fault
@@ -90,11 +88,11 @@ def apply(model: Any, trial: TrialSpec) -> Any:
     return method.prepare(model, trial)
 
 
-def save(model: Any, trial: TrialSpec, folder: Path, state: dict[str, torch.Tensor]) -> None:
+def save(model: Any, trial: TrialSpec, folder: Path, state: Mapping[str, Any]) -> None:
     """Write a tuned model into a folder in its method's format.
 
     `state`: the whole state by name, as gathered from the workers (torch's get_model_state_dict).
     """
     if isinstance(trial.tuning, ExistingTuning) and trial.tuning.base is not None and hasattr(model, "peft_config"):
         model.peft_config["default"].base_model_name_or_path = trial.tuning.base
-    folders.save(model, folder, state)
+    folders.save(model, folder, dict(state))
