@@ -13,6 +13,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import ModulesToSaveWrapper
 
 from raymc.specs.errors import RaymcError, TrainingFault
+from raymc.specs.methods import PREFIXES
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import Ia3Tuning, LoraTuning, PeftTuning, PrefixTuning, PromptTuning
 from raymc.tasks.backbones import HEADS, derived_seed, line_of
@@ -42,6 +43,8 @@ def attach(model: Any, trial: TrialSpec) -> Any:
     for name, parameter in tuned.named_parameters():
         if before.pop(plain_name(name), None) not in (None, float(parameter.detach().double().sum())):
             raise TrainingFault(f"tuning.config: it changes the frozen {plain_name(name)}, which its folder can't hold")
+    if "word_embeddings" in tuned._modules:  # a second name of the backbone's table: shards can't be restored by both
+        object.__setattr__(tuned, "word_embeddings", tuned._modules.pop("word_embeddings"))
     if not any(parameter.requires_grad for parameter in tuned.parameters()):
         raise TrainingFault(f"tuning.{_field(trial)}: nothing of the model trains")
     return tuned
@@ -55,9 +58,9 @@ def whole_modules(model: Any) -> list[str]:
 
 def save(model: Any, folder: Path, state: dict[str, torch.Tensor]) -> None:
     """Write a PEFT folder of a model whose whole state, by name, is `state`."""
-    if _is_plain_prompt(model.peft_config["default"]):
-        # peft would read it from the model, whose parameters are shards under FSDP
-        model.get_prompt_embedding_to_save = lambda adapter_name: state[_PROMPT].detach().cpu()
+    if model.peft_config["default"].is_prompt_learning:
+        # peft would make it from the model's own parameters, which are shards under FSDP
+        model.get_prompt_embedding_to_save = lambda adapter_name: _prompt(model, state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
@@ -115,6 +118,25 @@ def merge(model: Any, folder: Path) -> Any:
         return model.merge_and_unload()  # type: ignore[operator]
     except (ValueError, NotImplementedError, AttributeError) as error:
         raise RaymcError(f"{folder.name} can't be merged into the weights: {line_of(error)}") from error
+
+
+@torch.no_grad()
+def _prompt(model: Any, state: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What a prompt's encoder gives with its parameters taken from a state: tokens x width."""
+    config, encoder, tokens = (
+        model.peft_config["default"],
+        model.prompt_encoder["default"],
+        model.prompt_tokens["default"],
+    )
+    if config.peft_type in PREFIXES:  # peft keeps twice as many for an encoder-decoder
+        tokens = tokens[: config.num_virtual_tokens]
+    inside = "prompt_encoder.default."
+    own = {name.removeprefix(inside): tensor.cpu() for name, tensor in state.items() if name.startswith(inside)}
+    training = encoder.training
+    try:
+        return torch.func.functional_call(encoder.eval(), own, (tokens.cpu()[None],))[0]
+    finally:
+        encoder.train(training)
 
 
 def _is_plain_prompt(config: Any) -> bool:
