@@ -70,12 +70,18 @@ def validate(
 
     Every worker scores all of it, so that none waits for another and their number changes nothing.
     """
+    from torch.distributed.fsdp import FSDPModule
+
     model.eval()
     summed = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(whole["labels"]), rows_at_once):
         part = {name: tensor[start : start + rows_at_once].to(device) for name, tensor in whole.items()}
         summed += cross_entropy(model, part, **options).double()
     model.train()
+    for module in model.modules():
+        # Sharded networks keep their outer weights gathered until a backward pass, which would miss their gradients.
+        if isinstance(module, FSDPModule):
+            module.reshard()
     tokens = int((whole["labels"] != IGNORED).sum())
     if not tokens:
         raise TrainingFault("the validation text has no token to predict: it is unknown to the tokenizer")

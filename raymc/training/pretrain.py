@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,15 +112,11 @@ def pretrain(
 
         return keep
 
-    train(
-        run.model,
-        run.objective,
-        run.recipe,
-        group,
-        checkpoints,
-        told,
-        {step: keeper(backbone, step) for step, backbone in due.items()},
-    )
+    snapshots = {step: keeper(backbone, step) for step, backbone in due.items()}
+    with warnings.catch_warnings():
+        # Logits are a view of what sharded networks return; nothing changes them in place.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+        train(run.model, run.objective, run.recipe, group, checkpoints, told, snapshots)
     if group.rank == 0:
         checkpoints.clear()
     group.wait()
@@ -138,8 +135,10 @@ def _store(
     curve: list[dict[str, float]],
     store: Store,
 ) -> None:
+    tied = getattr(run.model, "all_tied_weights_keys", {})  # name: of which it is another name; shards know no such
+    once = {name: tensor for name, tensor in state.items() if tied.get(name) not in state}
     with store.create(layout.BACKBONES, provenance["key"]) as folder:
-        run.model.save_pretrained(folder, state_dict=dict(state))
+        run.model.save_pretrained(folder, state_dict=once)
         run.tokenizer.save_pretrained(folder)
         (folder / layout.TRAINING_CURVE).write_text("".join(json.dumps(point) + "\n" for point in curve))
         (folder / "backbone.json").write_text(json.dumps(provenance, indent=1))

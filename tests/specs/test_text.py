@@ -102,7 +102,7 @@ def test_files_of_a_text(text):
     assert text_files(TextFiles(path=str(text))) == {s: text / f"{s}.txt" for s in ("train", "validation")}
     assert text_files(TextFiles(path=str(text / "test.txt"))) == {"train": text / "test.txt"}
     (text / "dev.txt").write_text("x\n")
-    with pytest.raises(RaymcError, match="two files for split 'validation': dev.txt, validation.txt"):
+    with pytest.raises(RaymcError, match=r"two files for split 'validation': dev\.txt, validation\.txt"):
         text_files(TextFiles(path=str(text)))
     with pytest.raises(RaymcError, match="no file or folder"):
         text_files(TextFiles(path=str(text / "absent")))
