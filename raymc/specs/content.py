@@ -211,7 +211,9 @@ def backbone_content(model: ModelSpec, weights: bool = True, adapter: bool = Fal
         raise RaymcError(f"model.backbone: {fault}")
     if not is_folder(folder):
         raise RaymcError(f"no folder {folder}")
-    decisive = [path for path in sorted(folder.iterdir()) if path.is_file() and _decides(path.name, model)]
+    names = {"minimum.json"} if adapter else set()  # which may name a head's labels
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    decisive = [path for path in files if path.name in names or _decides(path.name, model)]
     if not weights:
         decisive = [path for path in decisive if path.suffix != ".safetensors" and path.name != "config.json"]
     return {"files": {path.name: file_digest(path) for path in decisive}}
