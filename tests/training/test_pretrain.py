@@ -25,9 +25,11 @@ from raymc.specs.content import backbone_key
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import GrammarBackbone, Pretrained
 from raymc.specs.text import TextBackbone
+from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import grammar
+from raymc.training.finetune import finetune
 from raymc.training.parallel import Group
 from raymc.training.pretrain import pretrain
 
@@ -298,3 +300,23 @@ def test_real_text(shared_data: Path, store: Store):
     assert found[0]["text"]["held_out_of_train"]
     assert found[0]["validation"]["perplexity"] == pytest.approx(1000, rel=0.1)
     assert found[1]["validation"]["perplexity"] < 500
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("masked", "classifier"), ("span", "seq2seq"), ("causal", "causal")])
+def test_fine_tuning_starts_from_a_snapshot(text: Path, store: Store, dataset: Path, objective: str, kind: str):
+    one = spec(text, objective, snapshot=2)
+    run([one], store)
+    trial = TrialSpec.model_validate(
+        {
+            "model": {"kind": kind, "backbone": one.model_dump(mode="json")},
+            "task": {"dataset": {"path": str(dataset)}, "max_length": 24},
+            "train": {"steps": 2, "batch_size": 4, "learning_rate": 1e-6},
+        }
+    )
+    finetune([trial], store, Group(), checkpoint_every=0, log_every=1, report=lambda _: None)
+    tuned = load_file(store.folder(layout.MINIMA, trial.key) / "model.safetensors")
+    body = weights(store, one)
+    kept = [name for name in body if name in tuned]
+    assert len(kept) > 0.7 * len(body)
+    for name in kept:  # two updates of 1e-6 at most from where it began
+        torch.testing.assert_close(tuned[name], body[name], rtol=0, atol=3e-6)
