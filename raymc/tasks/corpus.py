@@ -77,7 +77,7 @@ def _read_hub(text: HubText) -> dict[str, list[str]]:
             known = ", ".join(loaded[split].column_names)
             raise RaymcError(f"dataset {text.hub}: no column {text.column!r} in its split {split} (it has {known})")
         values = loaded[split][text.column]
-        lines = [line for value in values if isinstance(value, str) for line in value.splitlines() if line.strip()]
+        lines = [line for value in values if isinstance(value, str) for line in value.split("\n") if line.strip()]
         if not lines:
             raise RaymcError(f"dataset {text.hub}: no text in column {text.column!r} of its split {split}")
         splits[split] = lines
