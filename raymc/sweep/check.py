@@ -92,7 +92,10 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
             seen.add(text)
             for field, message in task_faults(task, {task.train_split: "train_split"}):
                 yield f"task.{field}", message
-        workers = spec.resources.trial.workers
+        workers, backbone = spec.resources.trial.workers, model.backbone
+        if isinstance(backbone, TextBackbone) and backbone.batch_size < workers:
+            rows = backbone.batch_size
+            yield "model.backbone.batch_size", f"{rows} sequences can't be split over {workers} workers"
         if train.batch_size < workers:
             yield "train.batch_size", f"{train.batch_size} rows can't be split over {workers} workers"
         if fault := optimizer_fault(train.optimizer, spec.resources.trial.strategy, workers):
