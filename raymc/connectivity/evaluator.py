@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,17 +36,19 @@ class TokenSets:
     """The row sets of a sweep as token ids, once per tokenizer.
 
     `tokens`: by the tokenizer's digest and the row set's name. `labels`: by the row set's name, in the order of the
-    logits (of the choices).
+    logits (of the choices). `trials`: of minima that stand on a backbone outside their folder, by key, as this sweep
+    has them: the backbone may have moved since they were trained.
     """
 
     kind: str
     tokens: Mapping[str, Mapping[str, Tokens]]
     labels: Mapping[str, tuple[str, ...]]
+    trials: Mapping[str, TrialSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What is known of a minimum: the trial that made it, its labels and its tokenizer's digest."""
+    """What is known of a minimum: the trial that makes it, its labels and its tokenizer's digest."""
 
     trial: TrialSpec
     labels: tuple[str, ...]
@@ -73,6 +75,7 @@ class Evaluator:
         self._models: OrderedDict[str, PointModel] = OrderedDict()
         self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
         self._fresh: set[str] = set()  # whose hashes were checked for the task in hand
+        self._digests: dict[str, str] = {}  # of tokenizers, by their file's hash: they take a while to parse
         self.loads = 0
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
@@ -81,8 +84,9 @@ class Evaluator:
         made = self._made(task.key)
         results = []
         for split in task.splits:
-            kind, model = self._model_of(task.key, task.space, self._sets.labels[split])
-            vector, weights = self._endpoint(kind, model, task.key, self._sets.labels[split])
+            labels = self._labels(split)
+            kind, model = self._model_of(task.key, task.space, labels)
+            vector, weights = self._endpoint(kind, model, task.key, labels)
             model.flat.copy_(vector)
             model.refresh()
             started = time.perf_counter()
@@ -111,7 +115,7 @@ class Evaluator:
         self._fresh.clear()
         groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for split, head in zip(task.splits, task.heads, strict=True):
-            groups.setdefault((head, self._sets.labels[split]), []).append(split)
+            groups.setdefault((head, self._labels(split)), []).append(split)
         found = {
             profile.split: profile
             for (head, labels), splits in groups.items()
@@ -188,6 +192,10 @@ class Evaluator:
                 raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
         return (None if head == "b" else first, None if head == "a" else last)
 
+    def _labels(self, split: str) -> tuple[str, ...]:
+        """The order of the logits that a row set is scored in; () for models that score any labels' texts."""
+        return self._sets.labels[split] if self._sets.kind == "classifier" else ()
+
     def _scorer(self, made: _Made, split: str) -> Any:
         known = (made.tokenizer, split)
         if known not in self._scorers:
@@ -252,5 +260,11 @@ class Evaluator:
             self._store.verify(layout.MINIMA, key, deep=True)
         self._fresh.add(key)
         body = self._store.read_json(layout.MINIMA, key, layout.PROVENANCE)
-        tokenizer = tokenizer_digest(self._store.folder(layout.MINIMA, key))
-        return _Made(TrialSpec.model_validate(body["trial"]), tuple(body["labels"]), tokenizer)
+        trial = self._sets.trials.get(key) or TrialSpec.model_validate(body["trial"])
+        return _Made(trial, tuple(body["labels"]), self._tokenizer(key))
+
+    def _tokenizer(self, key: str) -> str:
+        known = self._store.file_digest(layout.MINIMA, key, "tokenizer.json") or key
+        if known not in self._digests:
+            self._digests[known] = tokenizer_digest(self._store.folder(layout.MINIMA, key))
+        return self._digests[known]

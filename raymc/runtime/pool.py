@@ -15,6 +15,7 @@ from raymc.connectivity.pairs import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.progress import Progress
 from raymc.specs.results import Evaluation, Profile
+from raymc.specs.trial import TrialSpec
 
 Task = EndpointTask | PairTask
 Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
@@ -33,9 +34,12 @@ class EvaluatorSettings:
     token_budget: int
 
 
-def make_tokens(spec_json: str, storage: str, minima: Sequence[str]) -> tuple[Any, bool]:
+def make_tokens(
+    spec_json: str, storage: str, minima: Sequence[str], trials: Mapping[str, TrialSpec] | None = None
+) -> tuple[Any, bool]:
     """Run as a Ray task: the TokenSets of a sweep's row sets, for every tokenizer that the minima have; and True.
 
+    `trials`: as in TokenSets.
     The driver waits for the second, so that it doesn't have to fetch the first.
 
     Raises RaymcError where rows can't be read or have a label that the training rows don't have.
@@ -64,7 +68,7 @@ def make_tokens(spec_json: str, storage: str, minima: Sequence[str]) -> tuple[An
             folder = str(store.folder(layout.MINIMA, key))
             tokenizer = backbones.load_tokenizer(folder, None, spec.model.trust_remote_code)
             tokens[digest][rows_of.name] = tokenize(tokenizer, rows, labels[rows_of.name], task, spec.model.kind)
-    return TokenSets(spec.model.kind, tokens, labels), True
+    return TokenSets(spec.model.kind, tokens, labels, trials or {}), True
 
 
 class EvaluatorActor:
@@ -106,13 +110,14 @@ class Pool:
         settings: EvaluatorSettings,
         spec_json: str,
         minima: Sequence[str],
+        trials: Mapping[str, TrialSpec],
         actors: int,
         retries: int,
         progress: Progress,
     ):
         self._retries, self._progress, self._count = retries, progress, actors
         make: Any = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=2, max_retries=2)
-        self._sets, made = make.remote(spec_json, settings.storage, list(minima))  # nodes share one copy
+        self._sets, made = make.remote(spec_json, settings.storage, list(minima), dict(trials))  # nodes share one copy
         try:
             ray.get(made)
         except RayTaskError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.connectivity.pairs import PairTask
 from raymc.specs.errors import CorruptArtefact
+from raymc.specs.methods import peft_type
 from raymc.sweep.state import State
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
     damaged: dict[str, CorruptArtefact] = {}
     spec_json = state.spec.model_dump_json()
     retries = state.spec.failure.pair_retries
+    made = {key: point.trial for key, point in state.points.items() if key in keys}
+    adapted = {key: trial for key, trial in made.items() if peft_type(trial) is not None}
     count = max(1, min(actors, max(len(endpoints), len(pairs))))
-    with Pool(settings, spec_json, sorted(keys), count, retries, state.progress) as pool:
+    with Pool(settings, spec_json, sorted(keys), adapted, count, retries, state.progress) as pool:
         if endpoints:
             total = len(keys)
             state.progress.stage("endpoints", total, total - len(endpoints))

@@ -153,7 +153,8 @@ def _pretraining(backbone: Pretrained) -> float:
 def _measured_rate(store: Store, points: dict[str, Point], there: set[str]) -> tuple[float, int] | None:
     """Forward tokens a second and worker (a training token counts as three) over this sweep's finished minima."""
     tokens = seconds = 0.0
-    for key in sorted(there)[:20]:
+    trained = sorted(key for key in there if points[key].existing is None)
+    for key in trained[:20]:
         try:
             body = store.read_json(layout.MINIMA, key, layout.PROVENANCE)
         except CorruptArtefact:
@@ -161,7 +162,7 @@ def _measured_rate(store: Store, points: dict[str, Point], there: set[str]) -> t
         share = body["tokens"] / body["rows"]
         tokens += 3 * share * body["steps"] * points[key].trial.train.batch_size
         seconds += body["seconds"]["train"] * body["workers"]
-    return (tokens / seconds, len(there)) if seconds else None
+    return (tokens / seconds, len(trained)) if seconds else None
 
 
 def _rows_and_tokens(task: TaskSpec, split: str) -> tuple[int, float] | None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from raymc.connectivity.evaluator import Evaluator, TokenSets
 from raymc.connectivity.pairs import EndpointTask, PairTask
@@ -444,3 +444,63 @@ def test_an_end_with_both_heads_is_not_mixed_up(master, keys, evaluator):
     for profile in found.pair(PairTask(a, b, "weights", "linear", BOTH, ("a", "a")), both):
         assert profile.loss[0] == ends[a][profile.split].loss
         assert profile.loss[-1] != ends[b][profile.split].loss
+
+
+# Backbones, tokenizers and models in hand ---------------------------------------------------------------------------
+
+
+def test_an_adapter_stands_on_its_backbone_wherever_that_lies_now(
+    store, keys, sweep, add, backbone, evaluator, tmp_path
+):
+    """Paths are no part of a key: a backbone that moved is the same, and what lies in its old place is another."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(backbone(), old)
+    key = add(store, sweep(model={"backbone": str(old)}, tuning={"method": "lora"}).points[0].trial)
+    before = evaluator(store).endpoint(EndpointTask(key, "delta_w", ("test",)))[0]
+    old.rename(new)
+    shutil.copytree(new, old)
+    other = {name: tensor + 0.3 for name, tensor in load_file(old / "model.safetensors").items()}
+    save_file(other, old / "model.safetensors", metadata={"format": "pt"})
+    trial = sweep(model={"backbone": str(new)}, tuning={"method": "lora"}).points[0].trial
+    assert trial.key == key
+    after = evaluator(store, trials={key: trial}).endpoint(EndpointTask(key, "delta_w", ("test",)))[0]
+    assert after.loss == before.loss
+
+
+def test_a_tokenizer_is_parsed_once(master, keys, evaluator, monkeypatch):
+    """It takes a good part of a second where its vocabulary is large, and pairs are many."""
+    parsed: list[Path] = []
+    monkeypatch.setattr(
+        "raymc.connectivity.evaluator.tokenizer_digest",
+        lambda folder: parsed.append(folder) or tokenizer_digest(folder),
+    )
+    found = evaluator(master[0])
+    for a, b in itertools.combinations(sorted(keys["full"]), 2):
+        join(found, a, b, "weights")
+    assert len(parsed) == 1
+
+
+def test_models_without_a_head_are_read_once_for_tasks_of_any_labels(sweep, backbone, add, tmp_path):
+    folder = tmp_path / "decoder"
+    load_tokenizer(str(backbone())).save_pretrained(folder)
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(vocab_size=17, n_positions=16, n_embd=8, n_layer=1, n_head=1)).save_pretrained(folder)
+    spec = sweep(
+        model={"backbone": str(folder), "kind": "causal"},
+        task={"targets": {"neg": "bad", "pos": "good"}},
+        train={"steps": 1},
+        axes={"seeds.order": [1, 2]},
+    )
+    store = Store(tmp_path / "store")
+    a, b = sorted(add(store, point.trial) for point in spec.points)
+    renamed = {"rename": {"neg": "dog", "pos": "cat"}, "targets": {}}
+    tasks = {"one": (LABELS, spec.task), "two": (("cat", "dog"), spec.task.model_copy(update=renamed))}
+    tokens = {
+        name: tokenize(load_tokenizer(str(folder)), read_rows(task, "test"), labels, task, "causal")
+        for name, (labels, task) in tasks.items()
+    }
+    digest = tokenizer_digest(store.folder("minima", a))
+    found = Evaluator(store, TokenSets("causal", {digest: tokens}, {name: tasks[name][0] for name in tasks}), points=3)
+    one, two = found.pair(PairTask(a, b, "weights", "linear", ("one", "two"), ("path", "path")), {})
+    assert one.loss != two.loss
+    assert found.loads == 2
