@@ -88,16 +88,39 @@ def text_content(backbone: TextBackbone) -> Any:
 
 def existing_peft(model: ModelSpec) -> str | None:
     """The peft type of an existing minimum's folder, upper case; None for a whole model. Raises RaymcError."""
-    folder = backbone_folder(model)
-    if folder is None:
-        assert isinstance(model.backbone, str)
-        return _hub_peft(model.backbone, hub_commit(model.backbone, model.revision, "model"))
-    config = _config(folder, "adapter_config.json")
+    config = _adapter(model)
     return None if config is None else str(config.get("peft_type", "")).upper()
 
 
+def existing_content(model: ModelSpec, base: str | None) -> dict[str, Any]:
+    """What stands for a minimum that exists already in a key: its files, and those of an adapter's backbone.
+
+    `base`: the backbone, where it isn't the one that adapter_config.json names. Raises RaymcError.
+    """
+    files, revision = backbone_content(model, adapter=True), None
+    if base is None and (config := _adapter(model)) is not None:
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
+        if isinstance(base, str) and is_folder(base):
+            base, revision = str(Path(base).resolve()), None
+        elif not isinstance(base, str) or not base or Path(base).is_absolute():
+            base = None  # it can't be opened, which is said where it is
+    return {
+        "existing": files,
+        "base": backbone_content(ModelSpec(backbone=base, revision=revision)) if base else None,
+    }
+
+
+def _adapter(model: ModelSpec) -> dict[str, Any] | None:
+    """The entries of a PEFT folder's adapter_config.json; None for a whole model. Raises RaymcError."""
+    folder = backbone_folder(model)
+    if folder is not None:
+        return _config(folder, "adapter_config.json")
+    assert isinstance(model.backbone, str)
+    return _hub_adapter(model.backbone, hub_commit(model.backbone, model.revision, "model"))
+
+
 @functools.cache
-def _hub_peft(repo: str, commit: str) -> str | None:
+def _hub_adapter(repo: str, commit: str) -> dict[str, Any] | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
@@ -108,7 +131,7 @@ def _hub_peft(repo: str, commit: str) -> str | None:
         return None
     except unreadable as error:
         raise RaymcError(f"the hub's model {repo!r} can't be read: {error}") from error
-    return str(json.loads(Path(path).read_bytes()).get("peft_type", "")).upper()
+    return json.loads(Path(path).read_bytes())
 
 
 def backbone_folder(model: ModelSpec) -> Path | None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from raymc.specs.base import Spec
-from raymc.specs.content import backbone_content, dataset_content
+from raymc.specs.content import backbone_content, dataset_content, existing_content
 from raymc.specs.keys import MINIMUM_VERSION, key_of
 from raymc.specs.model import ModelSpec
 from raymc.specs.task import TaskSpec
@@ -34,16 +34,10 @@ class TrialSpec(Spec):
             body["train"].pop("epochs", None)
             if self.train.snapshot == self.train.steps:
                 body["train"].pop("snapshot")
-        body["backbone"] = backbone_content(self.model, adapter=isinstance(self.tuning, ExistingTuning))
-        if isinstance(self.tuning, ExistingTuning):  # what it is tells all; the base of a PEFT folder is part of it
-            base = self.tuning.base
-            return {
-                "kind": "minimum",
-                "version": MINIMUM_VERSION,
-                "model": body["model"],
-                "existing": body["backbone"],
-                "base": backbone_content(ModelSpec(backbone=base)) if base else None,
-            }
+        if isinstance(self.tuning, ExistingTuning):  # what it is tells all
+            what = existing_content(self.model, self.tuning.base)
+            return {"kind": "minimum", "version": MINIMUM_VERSION, "model": body["model"], **what}
+        body["backbone"] = backbone_content(self.model)
         body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
         return {"kind": "minimum", "version": MINIMUM_VERSION, **body}
 

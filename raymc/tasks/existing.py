@@ -42,6 +42,7 @@ def open_existing(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> tu
     kind = existing_peft(trial.model) or ""
     if kind in UNFIT_PEFT:
         raise RaymcError(f"{trial.model.backbone}: {kind} doesn't fit: {UNFIT_PEFT[kind]}")
+    _check_backbone(trial, folder)
     model = folders.reopen(folder, trial, labels, store).float()
     _check_new(folder, model)
     if tokenizer_digest(folder):
@@ -110,6 +111,17 @@ def _config_labels(folder: Path) -> tuple[str, ...]:
         raise RaymcError(f"{folder} is no checkpoint: {line_of(error)}") from error
     names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
     return tuple(str(names[i]) for i in sorted(names, key=int))
+
+
+def _check_backbone(trial: TrialSpec, folder: Path) -> None:
+    """Raises RaymcError where an adapter of raymc's own was tuned on weights that are nowhere in its base's folder."""
+    provenance = folder / layout.PROVENANCE
+    made = json.loads(provenance.read_bytes()) if provenance.is_file() else {}
+    if made.get("trial", {}).get("model", {}).get("perturbation"):
+        raise RaymcError(
+            f"{trial.model.backbone}: it was tuned on a perturbed backbone, and its folder holds the adapter alone; "
+            "train it in this sweep (model.perturbation)"
+        )
 
 
 def _check_new(folder: Path, model: Any) -> None:

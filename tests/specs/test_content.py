@@ -11,8 +11,9 @@ import pytest
 
 from raymc.specs import content
 from raymc.specs.errors import RaymcError
+from raymc.specs.existing import ExistingMinimum
 from raymc.specs.model import ModelSpec
-from raymc.specs.task import HubDataset, LocalDataset
+from raymc.specs.task import HubDataset, LocalDataset, TaskSpec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HUB = {
@@ -179,3 +180,32 @@ def test_what_is_wrong_with_a_backbone_is_told_before_anything_runs(files: dict[
     assert fault("owner/name") is None
     assert fault("./gone") == "'./gone' is neither a folder that exists nor a hub id (owner/name)"
     assert fault("/gone") == "no folder /gone"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_an_existing_adapter_is_another_on_another_backbone(tmp_path: Path, given: bool):
+    """Whether the backbone is given or the one that adapter_config.json names, its content counts, not its place."""
+    base, moved, adapter = tmp_path / "base", tmp_path / "moved", tmp_path / "adapter"
+    for folder in (base, adapter):
+        folder.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(b"weights")
+    named = "/gone" if given else str(base)
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": named}))
+    (adapter / "adapter_model.safetensors").write_bytes(b"factors")
+
+    def key(at: Path) -> str:
+        one = ExistingMinimum(name="one", uri=str(adapter), base=str(at) if given else None)
+        task = TaskSpec.model_validate({"dataset": {"builtin": "grammar"}})
+        return one.trial(ModelSpec(backbone="unused"), task).key
+
+    before = key(base)
+    (base / "model.safetensors").write_bytes(b"others!")
+    assert key(base) != before
+    (base / "model.safetensors").write_bytes(b"weights")
+    assert key(base) == before
+    base.rename(moved)
+    if given:
+        assert key(moved) == before
+    else:
+        assert key(base) != before  # it is gone: to be said where it is opened

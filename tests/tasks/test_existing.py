@@ -139,6 +139,17 @@ def test_houlsby_adapters_of_ours_are_opened_elsewhere(backbone, trial, store, t
     assert config["base_model_name_or_path"] == str(backbone("mlm"))
 
 
+def test_an_adapter_of_ours_on_a_perturbed_backbone_is_refused(backbone, trial, store, tmp_path):
+    """Its folder names the backbone as it was before the noise, on which it is another minimum."""
+    ours = trial(backbone("bert"), tuning={"method": "lora"}, model={"perturbation": {"scale": 0.5}})
+    model = tuning.apply(load_model(ours, LABELS, store), ours)
+    tuning.save(model, ours, tmp_path / "ours", model.state_dict())
+    provenance = {"labels": LABELS, "trial": ours.model_dump(mode="json")}
+    (tmp_path / "ours" / "minimum.json").write_text(json.dumps(provenance))
+    with pytest.raises(RaymcError, match="tuned on a perturbed backbone"):
+        open_existing(existing(tmp_path / "ours"), LABELS, store)
+
+
 # Labels --------------------------------------------------------------------------------------------------------------
 
 
