@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--curve", help="default: the sweep's first")
     sub.add_argument("--split", help="default: the sweep's first")
     sub.add_argument("--value", default="barrier_entezari", help="a column of barriers.parquet (default: %(default)s)")
+    sub.add_argument("--by", action="append", default=[], metavar="AXIS", help="part the summary by an axis's values")
     sub.add_argument("--floor", action="store_true", help="no values where an end is below the spec's floor")
     sub.add_argument("--json", action="store_true", help="minima, matrix, its definition and the summary as JSON")
 
@@ -205,14 +206,14 @@ def _show(options: argparse.Namespace) -> int:
                     "floor": None if floor is None else floor.model_dump(mode="json"),
                     "minima": json.loads(sweep.minima().to_json(orient="records", double_precision=15)),
                     "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],
-                    "summary": json.loads(sweep.summary().to_json(orient="records", double_precision=15)),
+                    "summary": json.loads(sweep.summary(options.by).to_json(orient="records", double_precision=15)),
                     "failures": sweep.failures,
                 },
                 indent=1,
             )
         )
         return DONE
-    _print_sweep(sweep, options.curve, options.split, options.value, options.floor)
+    _print_sweep(sweep, options.curve, options.split, options.value, options.floor, options.by)
     return DONE
 
 
@@ -228,9 +229,12 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema()}
 
 
-def _print_sweep(sweep: Sweep, curve: str | None, split: str | None, value: str, floor: bool = False) -> None:
+def _print_sweep(
+    sweep: Sweep, curve: str | None, split: str | None, value: str, floor: bool = False, by: Sequence[str] = ()
+) -> None:
     from raymc.report.frames import VALUES
     from raymc.report.text import print_matrix, print_minima, print_summary
+    from raymc.specs.results import METRICS
 
     curve, split = curve or sweep.spec.connectivity.curves[0], split or sweep.splits[0]
     frame = sweep.matrix(curve, split, value, floor)
@@ -244,7 +248,7 @@ def _print_sweep(sweep: Sweep, curve: str | None, split: str | None, value: str,
     heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
     print_matrix(frame, names, heading, weak=weak)
     if len(barriers):
-        print_summary(sweep.summary())
+        print_summary(sweep.summary(by), by, METRICS[sweep.spec.model.kind][0].replace("_", " "))
     for failure in sweep.failures:
         print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}")
 

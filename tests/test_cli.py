@@ -218,8 +218,12 @@ def test_show_prints_the_matrix_then_the_conclusions(shown, capsys):
     assert out.index("Entezari barrier (nats): linear path") < out.index("Barriers by difference")
     row = next(line for line in out.splitlines() if "seeds.order" in line)
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
-        *("seeds.order", "1", "1", "1", "1", "1", "0.25", "2")
+        *("seeds.order", "1", "1", "1", "1", "1", "0.25", "2", "0.75", "0.5", "0.5")
     ]
+    assert main(["show", "three", "--storage", shown, "--by", "seeds.order"]) == 0
+    assert "│ 1 | 2" in capsys.readouterr().out
+    assert main(["show", "three", "--storage", shown, "--by", "seeds.oder"]) == 2
+    assert "has no axis 'seeds.oder' (it has seeds.order)" in capsys.readouterr().err
     assert main(["show", "three", "--storage", shown, "--floor"]) == 0
     out = capsys.readouterr().out
     assert "2.0000" not in out

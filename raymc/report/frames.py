@@ -48,7 +48,11 @@ SUMMARY = {  # column: what it is, in the column's order
     "barrier_max": "the same",
     "frankle_mean": "Frankle barrier (error rate)",
     "distance_mean": "L2 distance (parameters)",
+    "ends": "the first metric (accuracy, as a fraction), mean over both ends",
+    "middle": "the same half-way",
+    "lowest": "the same at its lowest on the path",
 }
+ALONG = ("ends", "middle", "lowest")
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,24 @@ def barriers_frame(
     return frame.astype({"same_trajectory": bool, "below_floor": bool})
 
 
-def summary_frame(table: pd.DataFrame) -> pd.DataFrame:
+def summary_frame(
+    table: pd.DataFrame,
+    profiles: pd.DataFrame | None = None,
+    metric: str = "accuracy",
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pd.DataFrame:
     """Conclusions from the barriers table: columns as in SUMMARY, a row per curve, row set, space and difference.
 
-    Pairs with an end below the floor count in `left_out` alone; where no other is left, the numbers are NaN.
+    Pairs with an end below the floor count in `left_out` alone; where no other is left, the numbers are NaN. With the
+    profiles table, `ends`, `middle` and `lowest` are means over the pairs of a metric at both ends, half-way (at the
+    point nearest to it) and at its lowest. `groups`: axis name to each minimum's value, to part the rows by too.
     """
+    by = ["curve", "split", "space", "differs", "same_trajectory", *(groups or {})]
+    table = table.assign(**{axis: _shared(table, values) for axis, values in (groups or {}).items()})
+    along = _along(profiles, metric) if profiles is not None and metric in profiles.columns else None
+    if along is not None and len(table):
+        table = table.join(along, on=["a", "b", "curve", "split"])
     rows = []
-    by = ["curve", "split", "space", "differs", "same_trajectory"]
     for group, pairs in table.groupby(by, sort=False):
         counted = pairs[~pairs["below_floor"]]
         rows.append(
@@ -158,9 +173,36 @@ def summary_frame(table: pd.DataFrame) -> pd.DataFrame:
                 "barrier_max": counted["barrier_entezari"].max(),
                 "frankle_mean": counted["barrier_frankle"].mean(),
                 "distance_mean": counted["distance_l2"].mean(),
+                **{name: counted[name].mean() for name in ALONG if name in counted.columns},
             }
         )
-    return pd.DataFrame(rows, columns=list(SUMMARY))
+    names = [*by, *(name for name in SUMMARY if name not in by)]
+    return pd.DataFrame(rows, columns=[name for name in names if along is not None or name not in ALONG])
+
+
+def _along(profiles: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """By pair, curve and row set: a metric's mean over both ends, half-way, and at its lowest."""
+    keys = ["a", "b", "curve", "split"]
+    ordered = profiles.sort_values("t", kind="stable")
+    found = ordered.groupby(keys)[metric]
+    centre = ordered.assign(off=(ordered["t"] - 0.5).abs()).sort_values("off", kind="stable")
+    return pd.DataFrame(
+        {
+            "ends": (found.first() + found.last()) / 2,
+            "middle": centre.groupby(keys)[metric].first(),
+            "lowest": found.min(),
+        }
+    )
+
+
+def _shared(table: pd.DataFrame, values: Mapping[str, Any]) -> list[str]:
+    """What both ends of each pair have, as text; where they differ, both."""
+    ends = [(_text(values[a]), _text(values[b])) for a, b in zip(table["a"], table["b"], strict=True)]
+    return [a if a == b else " | ".join(sorted((a, b))) for a, b in ends]
+
+
+def _text(value: Any) -> str:
+    return "-" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def matrix(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from raymc.report.frames import ALONG
 from raymc.specs.results import METRICS
 
 # dark to bright over the range of the matrix, readable on dark and light terminals and without colour
@@ -79,25 +80,27 @@ def print_minima(
         console.print(f"{WEAK} below the floor ({floor}): shown, but in no conclusion", highlight=False)
 
 
-def print_summary(frame: pd.DataFrame) -> None:
-    """The conclusions: a row per curve, row set, space and difference."""
+def print_summary(frame: pd.DataFrame, by: Sequence[str] = (), metric: str = "accuracy") -> None:
+    """The conclusions: a row per curve, row set, space and difference (and value of the axes `by`)."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    along = [name for name in ALONG if name in frame.columns]
+    said = f"; {metric} at the ends, half-way, at its lowest: means" if along else ""
     console.print(
-        "Barriers by difference (Entezari: mean, median, max; Frankle: mean; L2 distance: mean)", highlight=False
+        f"Barriers by difference (Entezari: mean, median, max; Frankle: mean; L2 distance: mean{said})", highlight=False
     )
     table = Table()
-    some = [name for name in ("curve", "split", "space") if frame[name].nunique() > 1]
+    some = [*by, *(name for name in ("curve", "split", "space") if frame[name].nunique() > 1)]
     for name in (*some, "differs"):
-        table.add_column(name, no_wrap=name != "differs")
+        table.add_column(name, no_wrap=name not in ("differs", *by))
     left_out = bool(frame["left_out"].any())
-    numbers = ["barrier_mean", "barrier_median", "barrier_max", "frankle_mean", "distance_mean"]
+    numbers = ["barrier_mean", "barrier_median", "barrier_max", "frankle_mean", "distance_mean", *along]
     for name in ("pairs", *(["left_out"] if left_out else []), *numbers):
         table.add_column(name.removeprefix("barrier_").replace("_", " "), justify="right", no_wrap=True)
     for _, row in frame.iterrows():
         cells = ["·" if row[name] != row[name] else f"{row[name]:.4g}" for name in numbers]
         differs = (row["differs"] or "-") + (" (one run)" if row["same_trajectory"] else "")
         counts = [str(row["pairs"]), *([str(row["left_out"])] if left_out else [])]
-        table.add_row(*(str(row[name]) for name in some), escape(differs), *counts, *cells)
+        table.add_row(*(escape(str(row[name])) for name in some), escape(differs), *counts, *cells)
     console.print(table)
 
 

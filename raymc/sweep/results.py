@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.naming import name_of, point_name
+from raymc.specs.results import METRICS
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
@@ -54,11 +55,20 @@ class Sweep:
         """One row per pair, curve and row set: what it is, in what its ends differ, the barriers and distances."""
         return self._table("barriers")
 
-    def summary(self) -> pd.DataFrame:
-        """Conclusions: the barriers per curve, row set, space and difference; pairs below the floor only counted."""
+    def summary(self, by: Sequence[str] = ()) -> pd.DataFrame:
+        """Conclusions: the barriers per curve, row set, space and difference; pairs below the floor only counted.
+
+        `by`: axes whose values part the rows too. Raises RaymcError for one that the sweep doesn't have.
+        """
         from raymc.report.frames import summary_frame
 
-        return summary_frame(self.barriers())
+        minima = self.minima().set_index("key")
+        for axis in by:
+            if axis not in self.spec.axis_names:
+                known = ", ".join(self.spec.axis_names) or "none"
+                raise RaymcError(f"sweep {self.name} has no axis {axis!r} (it has {known})")
+        metric = METRICS[self.spec.model.kind][0]
+        return summary_frame(self.barriers(), self.profiles(), metric, {axis: dict(minima[axis]) for axis in by})
 
     def matrix(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from raymc.landscape import barriers
 from raymc.report.frames import (
+    ALONG,
     BARRIERS,
     SUMMARY,
     VALUES,
@@ -259,7 +261,7 @@ def test_conclusions_by_hand():
         profile("a", "b", SLOPE, "test"),
     ]
     found = summary_frame(barriers_frame(profiles, lambda a, b: notes[a + b]))
-    assert list(found.columns) == list(SUMMARY)
+    assert list(found.columns) == [name for name in SUMMARY if name not in ALONG]
     rows = found.set_index(["split", "differs"])
     assert list(rows.index) == [
         *(("validation", name) for name in ("seeds.order", "tuning", "task")),
@@ -276,7 +278,28 @@ def test_conclusions_by_hand():
 
 
 def test_conclusions_of_nothing():
-    assert list(summary_frame(barriers_frame([], note)).columns) == list(SUMMARY)
+    columns = [name for name in SUMMARY if name not in ALONG]
+    assert list(summary_frame(barriers_frame([], note)).columns) == columns
+    empty = profiles_frame([], METRICS)
+    assert list(summary_frame(barriers_frame([], note), empty).columns) == list(SUMMARY)
+
+
+def test_conclusions_along_the_path_and_by_axis():
+    """Means over the pairs of a metric at both ends, at the t nearest to a half, and at its lowest."""
+    first = profile("a", "b", HILL, metrics={"accuracy": (0.9, 0.5, 0.6, 0.7, 0.7), "f1_macro": (0.0,) * 5})
+    second = profile("a", "c", HILL, metrics={"accuracy": (0.9, 0.8, 0.8, 0.3, 0.5), "f1_macro": (0.0,) * 5})
+    weak = profile("b", "c", HILL, metrics={"accuracy": (0.0,) * 5, "f1_macro": (0.0,) * 5})
+    notes = {"ab": note("a", "b"), "ac": note("a", "c"), "bc": PairNote("seeds.order", below_floor=True)}
+    some = [first, second, weak]
+    table = barriers_frame(some, lambda a, b: dataclasses.replace(notes[a + b], differs="seeds.order"))
+    along = profiles_frame(some, METRICS)
+    (row,) = summary_frame(table, along).to_dict("records")
+    assert (row["pairs"], row["left_out"]) == (2, 1)
+    assert row["ends"] == pytest.approx((0.8 + 0.7) / 2)
+    assert row["middle"] == pytest.approx((0.6 + 0.8) / 2)
+    assert row["lowest"] == pytest.approx((0.5 + 0.3) / 2)
+    parted = summary_frame(table, along, groups={"train.steps": {"a": 5, "b": 5, "c": 10}})
+    assert parted.set_index("train.steps")["middle"].to_dict() == {"5": 0.6, "10 | 5": 0.8}
 
 
 def test_a_matrix_above_the_floor():
