@@ -39,7 +39,8 @@ class Checkpoints:
         """All workers call it; the first writes. Older checkpoints are removed once this one is whole."""
         weights = get_model_state_dict(model, options=_FULL_ON_CPU)
         state = get_optimizer_state_dict(model, optimizer, options=_FULL_ON_CPU)
-        if group.rank == 0:  # on other workers both are empty
+
+        def write() -> None:  # on other workers both are empty
             name = f"{self.key}/step-{step:09d}"
             if not self.store.has(layout.CHECKPOINTS, name):
                 tensors = {f"model:{k}": cast(torch.Tensor, v) for k, v in weights.items()}
@@ -57,34 +58,41 @@ class Checkpoints:
             for older in self._steps():
                 if older < step:
                     shutil.rmtree(self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}"))
-        group.wait()
+
+        group.first(write)
 
     def restore(self, model: Any, optimizer: Any, group: Group, before: int) -> tuple[int, list[dict[str, float]]]:
         """Load the newest whole checkpoint of a step below `before`; (steps done, curve so far), (0, []) for none."""
+        step = group.agreed(self._newest(before) if group.rank == 0 else 0)  # all resume from the same
+        if not step:
+            return 0, []
+        folder = self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{step:09d}")
+        with safe_open(folder / "state.safetensors", "pt") as file:
+            saved: dict[str, Any] = {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118
+            saved |= json.loads((file.metadata() or {}).get("values", "{}"))
+        state = get_optimizer_state_dict(model, optimizer, options=_FULL)
+        parts: dict[str, dict[str, Any]] = {}
+        for label, value in saved.items():
+            part, _, name = label.partition(":")
+            parts.setdefault(name, {})[part] = value
+        weights: dict[str, Any] = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
+        state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
+        set_model_state_dict(model, weights, options=_FULL)
+        if state["state"]:  # SGD without momentum keeps none
+            set_optimizer_state_dict(model, optimizer, state, options=_FULL)
+        return step, json.loads((folder / "curve.json").read_text())
+
+    def _newest(self, before: int) -> int:
+        """The step of the newest whole checkpoint below `before`, 0 for none; those that are damaged are set aside."""
         for step in sorted((step for step in self._steps() if step < before), reverse=True):
             name = f"{self.key}/step-{step:09d}"
             try:
                 self.store.verify(layout.CHECKPOINTS, name, deep=True)
             except CorruptArtefact:
-                if group.rank == 0:
-                    self.store.set_aside(layout.CHECKPOINTS, name)
+                self.store.set_aside(layout.CHECKPOINTS, name)
                 continue
-            folder = self.store.folder(layout.CHECKPOINTS, name)
-            with safe_open(folder / "state.safetensors", "pt") as file:
-                saved: dict[str, Any] = {label: file.get_tensor(label) for label in file.keys()}  # noqa: SIM118
-                saved |= json.loads((file.metadata() or {}).get("values", "{}"))
-            state = get_optimizer_state_dict(model, optimizer, options=_FULL)
-            parts: dict[str, dict[str, Any]] = {}
-            for label, value in saved.items():
-                part, _, name = label.partition(":")
-                parts.setdefault(name, {})[part] = value
-            weights: dict[str, Any] = {name: entry.pop("model") for name, entry in parts.items() if "model" in entry}
-            state["state"] = {name: entry for name, entry in parts.items() if entry}  # type: ignore[assignment]
-            set_model_state_dict(model, weights, options=_FULL)
-            if state["state"]:  # SGD without momentum keeps none
-                set_optimizer_state_dict(model, optimizer, state, options=_FULL)
-            return step, json.loads((folder / "curve.json").read_text())
-        return 0, []
+            return step
+        return 0
 
     def clear(self) -> None:
         shutil.rmtree(self.store.folder(layout.CHECKPOINTS, self.key), ignore_errors=True)

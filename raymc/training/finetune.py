@@ -54,8 +54,9 @@ def finetune(
     data = _read(trial, store)
     steps = steps_of(trial, len(data.rows))
     due: dict[int, list[TrialSpec]] = {}  # counted in epochs, the end may be asked for as a snapshot too
-    for one in trials:
-        if not store.has(layout.MINIMA, one.key):
+    there = group.agreed([store.has(layout.MINIMA, one.key) for one in trials])
+    for one, done in zip(trials, there, strict=True):
+        if not done:
             due.setdefault(one.train.snapshot or steps, []).append(one)
     if max(due, default=0) > steps:
         raise RaymcError(f"train.snapshot: {max(due)} is past the end of the run, {steps} steps")
@@ -76,19 +77,21 @@ def finetune(
         def keep(wrapped: Any, curve: list[dict[str, float]]) -> None:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             state = get_model_state_dict(wrapped, options=options)
-            for one in some if group.rank == 0 else ():
-                seconds = {"load": loaded - started, "train": time.perf_counter() - loaded}
-                provenance = _provenance(one, data, step, seconds, group)
-                with store.create(layout.MINIMA, one.key) as folder:
-                    tuning.save(model, one, folder, state)
-                    data.tokenizer.save_pretrained(folder)
-                    lines = (json.dumps(point) + "\n" for point in curve)
-                    (folder / layout.TRAINING_CURVE).write_text("".join(lines))
-                    seconds["total"] = time.perf_counter() - started
-                    (folder / layout.PROVENANCE).write_text(json.dumps(provenance, indent=1))
-            group.wait()
+            group.first(lambda: put(some, step, state, curve))
 
         return keep
+
+    def put(some: list[TrialSpec], step: int, state: Any, curve: list[dict[str, float]]) -> None:
+        for one in some:
+            seconds = {"load": loaded - started, "train": time.perf_counter() - loaded}
+            provenance = _provenance(one, data, step, seconds, group)
+            with store.create(layout.MINIMA, one.key) as folder:
+                tuning.save(model, one, folder, state)
+                data.tokenizer.save_pretrained(folder)
+                lines = (json.dumps(point) + "\n" for point in curve)
+                (folder / layout.TRAINING_CURVE).write_text("".join(lines))
+                seconds["total"] = time.perf_counter() - started
+                (folder / layout.PROVENANCE).write_text(json.dumps(provenance, indent=1))
 
     train(
         model,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from raymc.specs.errors import RaymcError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,26 @@ class Group:
     def wait(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def agreed(self, value: T) -> T:
+        """The first worker's value, on all workers: for a while each may see another state of a shared folder."""
+        box = [value]
+        if self.size > 1:
+            device = torch.device(self.device) if self.device.startswith("cuda") else None
+            dist.broadcast_object_list(box, 0, device=device)
+        return box[0]
+
+    def first(self, act: Callable[[], None]) -> None:
+        """Let the first worker do something, and the others wait. Its RaymcError is raised on all: none waits on."""
+        fault: RaymcError | None = None
+        if self.rank == 0:
+            try:
+                act()
+            except RaymcError as error:
+                fault = error
+        said = self.agreed(None if fault is None else str(fault))
+        if said is not None:
+            raise fault or RaymcError(said)
 
 
 def _blocks(model: Any) -> list[Any]:

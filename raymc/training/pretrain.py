@@ -69,12 +69,14 @@ def pretrain(
         raise ValueError("backbones of several runs")
     if one.batch_size < group.size:
         raise RaymcError(f"model.backbone.batch_size: {one.batch_size} can't be split over {group.size} workers")
-    due = {_step(backbone): backbone for backbone in backbones}
-    due = {step: backbone for step, backbone in due.items() if not store.has(layout.BACKBONES, backbone_key(backbone))}
+    there = group.agreed([store.has(layout.BACKBONES, backbone_key(backbone)) for backbone in backbones])
+    due = {_step(backbone): backbone for backbone, done in zip(backbones, there, strict=True) if not done}
+    checkpoints = Checkpoints(store, run_key, checkpoint_every)
     if not due:
+        if group.rank == 0:  # stopped when all were stored, and before this
+            checkpoints.clear()
         return
     run = _grammar_run(one, log_every) if isinstance(one, GrammarBackbone) else _text_run(one, group, log_every)
-    checkpoints = Checkpoints(store, run_key, checkpoint_every)
     perplexities: dict[int, float] = {}
 
     def told(point: dict[str, float]) -> None:
@@ -91,22 +93,20 @@ def pretrain(
                 perplexities[step] = scored.perplexity
                 last = curve[-1] if curve else {"step": step}
                 curve = [*curve[:-1], {**last, "perplexity": scored.perplexity}]
-            if group.rank == 0:
-                provenance = {
-                    "key": backbone_key(backbone),
-                    "trajectory": run_key,
-                    "backbone": backbone.model_dump(mode="json"),
-                    "steps": step,
-                    **({"validation": scored.as_dict()} if scored else {}),
-                    **run.text,
-                    "seconds": {"total": time.perf_counter() - started},
-                    "device": group.device,
-                    "workers": group.size,
-                    "versions": versions(),
-                    "commit": commit_of_raymc(),
-                }
-                _store(run, state, provenance, curve, store)
-            group.wait()
+            provenance = {
+                "key": backbone_key(backbone),
+                "trajectory": run_key,
+                "backbone": backbone.model_dump(mode="json"),
+                "steps": step,
+                **({"validation": scored.as_dict()} if scored else {}),
+                **run.text,
+                "seconds": {"total": time.perf_counter() - started},
+                "device": group.device,
+                "workers": group.size,
+                "versions": versions(),
+                "commit": commit_of_raymc(),
+            }
+            group.first(lambda: _store(run, state, provenance, curve, store))
             if step and step % log_every and step != run.recipe.steps:  # the loop tells of no such step
                 told(curve[-1])
 
