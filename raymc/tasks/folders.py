@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from raymc.specs.content import is_folder
 from raymc.specs.errors import RaymcError
@@ -19,7 +20,7 @@ from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import ExistingTuning, FullTuning
 from raymc.store.store import Store
 from raymc.tasks import adapters, houlsby
-from raymc.tasks.backbones import CLASSES, UNREADABLE, line_of, load_model
+from raymc.tasks.backbones import CLASSES, HEADS, UNREADABLE, line_of, load_model
 
 
 def is_whole(folder: Path) -> bool:
@@ -60,12 +61,26 @@ def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store
                     .eval()
                 )
             config = adapter_config(folder)
-            base = load_model(base_trial(trial, config), labels, store)
+            standing = base_trial(trial, config)
+            if trial.model.kind == "classifier" and standing is not trial and not _holds_head(folder):
+                standing = _with_own_head(standing)
+            base = load_model(standing, labels, store)
             if config["peft_type"] == houlsby.PEFT_TYPE:
                 return houlsby.load(base, folder, config).eval()
             return adapters.load(base, folder).eval()
         except (*UNREADABLE, TypeError) as error:
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+
+
+def _holds_head(folder: Path) -> bool:
+    with safe_open(folder / houlsby.WEIGHTS, framework="pt") as file:
+        return any(adapters.plain_name(name).split(".")[0] in HEADS for name in file.keys())  # noqa: SIM118
+
+
+def _with_own_head(trial: TrialSpec) -> TrialSpec:
+    """A trial whose head is the backbone's: an adapter that holds none was trained under that."""
+    model = trial.model.model_copy(update={"head": "backbone"})
+    return TrialSpec(model=model, task=trial.task, tuning=trial.tuning, train=trial.train, seeds=trial.seeds)
 
 
 def adapter_names(model: Any) -> dict[str, str]:

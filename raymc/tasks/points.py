@@ -112,7 +112,7 @@ class PointModel:
             heads = dict(zip(self.names, self._views(head_from), strict=True))
             for name in lent:
                 views[name].copy_(heads[name])
-        elif order is not None and order != labels and self.head_names:
+        elif order is not None and order != labels:
             self._reorder(folder, views, labels, order)
         return vector
 
@@ -159,6 +159,11 @@ class PointModel:
         """Put the rows of the head's output, one a label, into another order of the same labels."""
         if sorted(labels) != sorted(order):
             raise RaymcError(f"{folder.name} has labels {', '.join(labels)}, not {', '.join(order)}")
+        if not self.head_names:
+            raise RaymcError(
+                f"{folder.name} has its labels in the order {', '.join(labels)}, and its head is no part of the point, "
+                "so they can't be put into another; use that order (task.labels), or connectivity.space: delta_w"
+            )
         rows = torch.tensor([labels.index(label) for label in order])
         for name in self.head_names:
             if views[name].shape[0] == len(rows) and ".dense." not in name:

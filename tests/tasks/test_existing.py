@@ -139,6 +139,24 @@ def test_houlsby_adapters_of_ours_are_opened_elsewhere(backbone, trial, store, t
     assert config["base_model_name_or_path"] == str(backbone("mlm"))
 
 
+def test_an_adapter_without_a_head_has_its_backbones(backbone, store, tmp_path, ids):
+    """Which is then no part of its factors: labels come in that head's order, or in the merged weights in any."""
+    base = AutoModelForSequenceClassification.from_pretrained(backbone("classifier"))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["query"]))
+    model.save_pretrained(str(tmp_path / "adapter"))
+    trial = existing(tmp_path / "adapter")
+    found, _ = open_existing(trial, LABELS, store)
+    expected = logits(model.eval(), ids)
+    assert torch.equal(logits(found, ids), expected)
+    turned = LABELS[::-1]
+    point = PointModel(tmp_path / "adapter", trial, LABELS, "factors", store)
+    with pytest.raises(RaymcError, match="its head is no part of the point"):
+        point.read(tmp_path / "adapter", trial, LABELS, order=turned)
+    merged = PointModel(tmp_path / "adapter", trial, LABELS, "delta_w", store)
+    merged.flat.copy_(merged.read(tmp_path / "adapter", trial, LABELS, order=turned))
+    assert torch.allclose(logits(merged.model, ids), expected.flip(1), atol=1e-6)
+
+
 def test_an_adapter_of_ours_on_a_perturbed_backbone_is_refused(backbone, trial, store, tmp_path):
     """Its folder names the backbone as it was before the noise, on which it is another minimum."""
     ours = trial(backbone("bert"), tuning={"method": "lora"}, model={"perturbation": {"scale": 0.5}})
