@@ -30,7 +30,7 @@ def print_matrix(
     console = Console(file=file or sys.stdout, width=None if sys.stdout.isatty() else 200)  # type: ignore[arg-type]
     console.print(title, markup=False, highlight=False)
     table = Table()
-    table.add_column("", justify="right")
+    table.add_column("", justify="right", no_wrap=True, min_width=2)
     table.add_column("minimum", no_wrap=True)
     for number in range(1, len(frame) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
@@ -61,17 +61,18 @@ def print_minima(
     """Every minimum with its quality, numbered as in the matrix; those of `weak` are marked, as below `floor`."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     table = Table()
-    table.add_column("", justify="right")
+    table.add_column("", justify="right", no_wrap=True, min_width=2)
     table.add_column("minimum", no_wrap=True)
     scores = dict.fromkeys(("loss", *(name for some in METRICS.values() for name in some)))
     columns = {
-        f"{split} {score}": f"{split}_{score}"
+        f"{split} {score.replace('_', ' ')}": f"{split}_{score}"
         for split in splits
         for score in scores
         if f"{split}_{score}" in frame.columns
     }
-    for name in (*columns, "key"):
-        table.add_column(name, justify="left" if name == "key" else "right", no_wrap=True)
+    for name in columns:  # a long heading is broken at its words
+        table.add_column(name, justify="right", min_width=6)
+    table.add_column("key", no_wrap=True, min_width=20)
     for number, (_, row) in enumerate(frame.iterrows(), 1):
         cells = ["·" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns.values()]
         table.add_row(str(number), _marked(names[row["key"]], row["key"] in weak), *cells, row["key"])
