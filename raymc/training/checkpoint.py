@@ -57,7 +57,8 @@ class Checkpoints:
                     (folder / "curve.json").write_text(json.dumps(curve))
             for older in self._steps():
                 if older < step:
-                    shutil.rmtree(self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}"))
+                    gone = self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}")
+                    shutil.rmtree(gone, ignore_errors=True)  # another sweep's run of the same may have been faster
 
         group.first(write)
 

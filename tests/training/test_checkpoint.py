@@ -384,3 +384,15 @@ def test_the_objective_is_asked_for_no_step_twice(spec, store, monkeypatch):
     asked.clear()
     run(trial, store)
     assert asked == [2, 3, 4]  # step 3's report never returned, so its checkpoint was never written
+
+
+def test_another_process_may_remove_what_is_older_first(tmp_path: Path):
+    class Late(Checkpoints):
+        def _steps(self) -> list[int]:
+            return [1, *super()._steps()]
+
+    model = torch.nn.Linear(2, 2)
+    optimizer = make_optimizer(model, "sgd", 0.01, weight_decay=0.1)
+    kept = Late(Store(tmp_path), "shared", 1)
+    kept.save(model, optimizer, 2, [], Group())
+    assert (tmp_path / layout.CHECKPOINTS / "shared" / "step-000000002" / layout.MANIFEST).is_file()
