@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from raymc.specs.sweep import Point, RowSet, SweepSpec
+from raymc.specs.taken import existing_labels
 from raymc.specs.task import TaskSpec
 
 LabelsOf = Callable[[TaskSpec], tuple[str, ...] | None]
@@ -21,15 +22,19 @@ class Heads:
     """Which row sets a minimum can be scored on, and with whose head a path is. Minima go by their index.
 
     A classifier is scored on the tasks of its own label set, in whatever order. `labels_of` gives a task's labels; None
-    where only the hub knows them, which counts as a match. Models without a head are scored on every task.
+    where only the hub knows them, which counts as a match. An existing minimum has the labels that its folder names.
+    Models without a head are scored on every task.
     """
 
     def __init__(self, spec: SweepSpec, points: Sequence[Point], labels_of: LabelsOf = named_labels):
         self._tasks, self._kinds = spec.connectivity.tasks, [point.trial.model.kind for point in points]
         texts = [point.trial.task.model_dump_json() for point in points]
         labels = {text: labels_of(point.trial.task) for text, point in zip(texts, points, strict=True)}
-        self._labels = [labels[text] for text in texts]
-        self._datasets = [point.trial.task.dataset for point in points]
+        self._labels = [
+            existing_labels(point.trial.model) if point.existing else labels[text]
+            for text, point in zip(texts, points, strict=True)
+        ]
+        self._datasets = [None if point.existing else point.trial.task.dataset for point in points]
         self._known: dict[str, tuple[list[bool], list[bool]]] = {}
         self._labels_of = labels_of
 

@@ -86,54 +86,6 @@ def text_content(backbone: TextBackbone) -> Any:
     return {split: file_digest(path) for split, path in text_files(backbone.text).items()}
 
 
-def existing_peft(model: ModelSpec) -> str | None:
-    """The peft type of an existing minimum's folder, upper case; None for a whole model. Raises RaymcError."""
-    config = _adapter(model)
-    return None if config is None else str(config.get("peft_type", "")).upper()
-
-
-def existing_content(model: ModelSpec, base: str | None) -> dict[str, Any]:
-    """What stands for a minimum that exists already in a key: its files, and those of an adapter's backbone.
-
-    `base`: the backbone, where it isn't the one that adapter_config.json names. Raises RaymcError.
-    """
-    files, revision = backbone_content(model, adapter=True), None
-    if base is None and (config := _adapter(model)) is not None:
-        base, revision = config.get("base_model_name_or_path"), config.get("revision")
-        if isinstance(base, str) and is_folder(base):
-            base, revision = str(Path(base).resolve()), None
-        elif not isinstance(base, str) or not base or Path(base).is_absolute():
-            base = None  # it can't be opened, which is said where it is
-    return {
-        "existing": files,
-        "base": backbone_content(ModelSpec(backbone=base, revision=revision)) if base else None,
-    }
-
-
-def _adapter(model: ModelSpec) -> dict[str, Any] | None:
-    """The entries of a PEFT folder's adapter_config.json; None for a whole model. Raises RaymcError."""
-    folder = backbone_folder(model)
-    if folder is not None:
-        return _config(folder, "adapter_config.json")
-    assert isinstance(model.backbone, str)
-    return _hub_adapter(model.backbone, hub_commit(model.backbone, model.revision, "model"))
-
-
-@functools.cache
-def _hub_adapter(repo: str, commit: str) -> dict[str, Any] | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    unreadable: Any = (*HfHubHTTPError.__bases__, ValueError)
-    try:
-        path = hf_hub_download(repo, "adapter_config.json", revision=commit)
-    except EntryNotFoundError:
-        return None
-    except unreadable as error:
-        raise RaymcError(f"the hub's model {repo!r} can't be read: {error}") from error
-    return json.loads(Path(path).read_bytes())
-
-
 def backbone_folder(model: ModelSpec) -> Path | None:
     """The local folder of a backbone; None for one that is built in or on the hub. Raises RaymcError."""
     name = model.backbone
@@ -172,7 +124,7 @@ def backbone_fault(model: ModelSpec, adapter: bool = False) -> str | None:
     name = "adapter_config.json" if adapter and (folder / "adapter_config.json").is_file() else "config.json"
     if not (folder / name).is_file():
         return f"{folder} is no checkpoint: it has no config.json"
-    if _config(folder, name) is None:
+    if read_config(folder, name) is None:
         return f"{folder} is no checkpoint: its {name} is no JSON mapping"
     if not any(folder.glob("*.safetensors")):
         return f"{folder} is no checkpoint that can be read safely: it has no *.safetensors (pickles are not loaded)"
@@ -188,7 +140,7 @@ def positions(model: ModelSpec) -> int | None:
     folder = backbone_folder(model) if backbone_fault(model) is None else None
     if folder is None:
         return None
-    config = _config(folder) or {}
+    config = read_config(folder) or {}
     limit = config.get("max_position_embeddings") or config.get("n_positions")
     if not isinstance(limit, int):
         return None
@@ -211,7 +163,8 @@ def _text_positions(backbone: TextBackbone) -> int | None:
     return max(backbone.max_length, given - 2) if "roberta" in kind else given
 
 
-def _config(folder: Path, name: str = "config.json") -> dict[str, Any] | None:
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any] | None:
+    """A JSON mapping in a folder; None where there is none that can be read."""
     try:
         config = json.loads((folder / name).read_bytes())
     except (OSError, ValueError):

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from raymc.specs.content import backbone_folder, existing_peft, is_folder, positions
+from raymc.specs.content import backbone_folder, is_folder, positions
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import GrammarBackbone, ModelSpec
+from raymc.specs.taken import existing_peft
 from raymc.specs.text import TextBackbone
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import PrefixTuning, PromptTuning

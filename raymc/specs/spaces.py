@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from raymc.specs.connectivity import Space
-from raymc.specs.content import existing_peft
 from raymc.specs.errors import RaymcError
 from raymc.specs.methods import peft_type
+from raymc.specs.taken import existing_peft
 from raymc.specs.trial import TrialSpec
 
 # Method: the spaces that its minima have a point in, the default first. peft's own types are told apart by name.

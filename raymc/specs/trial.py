@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from raymc.specs.base import Spec
-from raymc.specs.content import backbone_content, dataset_content, existing_content
+from raymc.specs.content import backbone_content, dataset_content
 from raymc.specs.keys import MINIMUM_VERSION, key_of
 from raymc.specs.model import ModelSpec
+from raymc.specs.taken import existing_content
 from raymc.specs.task import TaskSpec
 from raymc.specs.tuning import ExistingTuning, FullTuning, Seeds, TrainSpec, Tuning
 

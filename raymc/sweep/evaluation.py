@@ -60,13 +60,19 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
                 if found is not None:
                     ends[key, split] = found
         ready = [task for task in pairs if all(end in ends for end in _needed(task))]
+
+        def known(task: PairTask, key: str, split: str) -> Evaluation | None:
+            """An end's evaluation, unless it is of another space: merged weights are equal up to rounding only."""
+            made_in = state.connections.space(key)
+            return ends.get((key, split)) if made_in in (task.space, "weights") else None
+
         if ready and not state.stop.is_set():
             total = state.connections.total_pairs()
             possible = sum(1 for _ in state.connections.pairs(keys)) * len(connectivity.curves)
             state.progress.stage("pairs", total, possible - len(pairs))
 
             def both(task: Any) -> dict[str, tuple[Evaluation | None, Evaluation | None]]:
-                return {split: (ends.get((task.a, split)), ends.get((task.b, split))) for split in task.splits}
+                return {split: (known(task, task.a, split), known(task, task.b, split)) for split in task.splits}
 
             def put_pair(task: Any, found: list[Any]) -> None:
                 _put(state, found)

@@ -11,10 +11,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError, safe_open
 
-from raymc.specs.content import backbone_folder, existing_peft, hub_commit
+from raymc.specs.content import backbone_folder, hub_commit
 from raymc.specs.errors import RaymcError
 from raymc.specs.methods import UNFIT_PEFT
 from raymc.specs.model import ModelSpec
+from raymc.specs.taken import existing_peft
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store

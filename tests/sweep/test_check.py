@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from raymc.connectivity.heads import Heads
 from raymc.specs.errors import SpecError
 from raymc.specs.load import fault_at, load_with_source
+from raymc.specs.sweep import SweepSpec
 from raymc.sweep.check import check
+from raymc.tasks.rows import labels_of
 
 BASE = """\
 name: one
@@ -200,3 +203,30 @@ def test_what_can_not_be_is_said_at_its_line(faults, changes, place, words):
     found = faults(*changes)
     assert found
     assert any(place in fault and words in fault for fault in found), found
+
+
+def test_an_existing_minimum_is_scored_on_the_tasks_of_its_own_labels(tmp_path):
+    """Not on those of the sweep's own task, whatever they are."""
+    rows(tmp_path / "data", ("neg", "pos"))
+    rows(tmp_path / "three", ("bad", "fine", "good"))
+    config(tmp_path / "old", model_type="bert", id2label={"0": "good", "1": "bad", "2": "fine"})
+    config(tmp_path / "nameless", model_type="bert", id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    spec = SweepSpec.model_validate(
+        {
+            "name": "one",
+            "model": {"backbone": {"builtin": "grammar-bert"}},
+            "task": {"dataset": {"path": str(tmp_path / "data")}},
+            "minima": [{"name": name, "uri": str(tmp_path / name)} for name in ("old", "nameless")],
+            "connectivity": {
+                "tasks": {name: {"dataset": {"path": str(tmp_path / name)}} for name in ("data", "three")},
+                "splits": ["validation"],
+            },
+        }
+    )
+    heads = Heads(spec, spec.points, labels_of)
+    assert heads.labels(1) == ("good", "bad", "fine")
+    assert heads.labels(2) is None  # which is told when it is read
+    two, three = spec.row_sets
+    assert [heads.scores(i, two) for i in range(3)] == [True, False, True]
+    assert [heads.scores(i, three) for i in range(3)] == [False, True, True]
+    assert (heads.choose(0, 1, two), heads.choose(0, 1, three)) == ("a", "b")
