@@ -14,31 +14,150 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from raymc.specs.axes import RangeAxis, SampleAxis
+    from raymc.specs.connectivity import ConnectivitySpec, Floor, PairSelection, ScoredTask
     from raymc.specs.errors import RaymcError, SpecError
+    from raymc.specs.existing import ExistingMinimum
     from raymc.specs.load import load_spec
+    from raymc.specs.model import GrammarBackbone, ModelSpec, Perturbation
+    from raymc.specs.resources import EvaluatorResources, Failure, Resources, Tracking, TrialResources
     from raymc.specs.sweep import SweepSpec
+    from raymc.specs.task import GrammarDataset, HubDataset, LocalDataset, Subset, TaskSpec
+    from raymc.specs.text import HubText, TextBackbone, TextFiles, TrainedTokenizer
     from raymc.specs.trial import TrialSpec
+    from raymc.specs.tuning import (
+        BitfitTuning,
+        FullTuning,
+        HoulsbyTuning,
+        Ia3Tuning,
+        LoraTuning,
+        PeftTuning,
+        PrefixTuning,
+        PromptTuning,
+        Seeds,
+        TrainSpec,
+    )
     from raymc.sweep import Sweep, open_sweep, plan, run
 
 __version__ = "0.1.0"
-__all__ = ["RaymcError", "SpecError", "Sweep", "SweepSpec", "TrialSpec", "load_spec", "open_sweep", "plan", "run"]
+__all__ = [
+    "BitfitTuning",
+    "ConnectivitySpec",
+    "EvaluatorResources",
+    "ExistingMinimum",
+    "Failure",
+    "Floor",
+    "FullTuning",
+    "GrammarBackbone",
+    "GrammarDataset",
+    "HoulsbyTuning",
+    "HubDataset",
+    "HubText",
+    "Ia3Tuning",
+    "LocalDataset",
+    "LoraTuning",
+    "ModelSpec",
+    "PairSelection",
+    "PeftTuning",
+    "Perturbation",
+    "PrefixTuning",
+    "PromptTuning",
+    "RangeAxis",
+    "RaymcError",
+    "Resources",
+    "SampleAxis",
+    "ScoredTask",
+    "Seeds",
+    "SpecError",
+    "Subset",
+    "Sweep",
+    "SweepSpec",
+    "TaskSpec",
+    "TextBackbone",
+    "TextFiles",
+    "Tracking",
+    "TrainSpec",
+    "TrainedTokenizer",
+    "TrialResources",
+    "TrialSpec",
+    "load_spec",
+    "open_sweep",
+    "plan",
+    "run",
+]
 
 _HOMES = {
-    "RaymcError": "raymc.specs.errors",
-    "SpecError": "raymc.specs.errors",
-    "load_spec": "raymc.specs.load",
-    "SweepSpec": "raymc.specs.sweep",
-    "TrialSpec": "raymc.specs.trial",
-    "Sweep": "raymc.sweep",
-    "open_sweep": "raymc.sweep",
-    "plan": "raymc.sweep",
-    "run": "raymc.sweep",
+    "raymc.specs.axes": (
+        "RangeAxis",
+        "SampleAxis",
+    ),
+    "raymc.specs.connectivity": (
+        "ConnectivitySpec",
+        "Floor",
+        "PairSelection",
+        "ScoredTask",
+    ),
+    "raymc.specs.errors": (
+        "RaymcError",
+        "SpecError",
+    ),
+    "raymc.specs.existing": ("ExistingMinimum",),
+    "raymc.specs.load": ("load_spec",),
+    "raymc.specs.model": (
+        "GrammarBackbone",
+        "ModelSpec",
+        "Perturbation",
+    ),
+    "raymc.specs.resources": (
+        "EvaluatorResources",
+        "Failure",
+        "Resources",
+        "Tracking",
+        "TrialResources",
+    ),
+    "raymc.specs.sweep": ("SweepSpec",),
+    "raymc.specs.task": (
+        "GrammarDataset",
+        "HubDataset",
+        "LocalDataset",
+        "Subset",
+        "TaskSpec",
+    ),
+    "raymc.specs.text": (
+        "HubText",
+        "TextBackbone",
+        "TextFiles",
+        "TrainedTokenizer",
+    ),
+    "raymc.specs.trial": ("TrialSpec",),
+    "raymc.specs.tuning": (
+        "BitfitTuning",
+        "FullTuning",
+        "HoulsbyTuning",
+        "Ia3Tuning",
+        "LoraTuning",
+        "PeftTuning",
+        "PrefixTuning",
+        "PromptTuning",
+        "Seeds",
+        "TrainSpec",
+    ),
+    "raymc.sweep": (
+        "Sweep",
+        "open_sweep",
+        "plan",
+        "run",
+    ),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        module = importlib.import_module(_HOMES[name])
-        # `raymc.sweep` the module must not hide behind nothing: only the names above are taken from it
-        return getattr(module, name)
-    raise AttributeError(f"module 'raymc' has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'raymc' has no attribute {name!r}")
+    # `raymc.sweep` the module must not hide behind nothing: only the names above are taken from it
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -132,7 +132,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     spec, locate = _load(options.spec, options.set)
     check(spec, locate)
-    result = plan(spec, storage=options.storage, checked=True).as_dict()
+    result = plan(spec, storage=options.storage, checked=True, locate=locate).as_dict()
     if options.json:
         print(json.dumps(result, indent=1))
         return DONE

@@ -142,8 +142,11 @@ def head_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: 
         for i, point in enumerate(spec.points):
             if not heads.scores(i, rows):
                 axis = next((name for name in point.values if inside(name, "task")), None)
+                place: Place = axis_place(spec, axis) if axis else ("task", "labels")
+                if point.existing is not None:
+                    place = ("minima", [one.name for one in spec.minima].index(point.existing), "uri")
                 yield (
-                    ("axes", axis) if axis else ("task", "labels"),
+                    place,
                     f"{selection.names[i]} has labels {_listed(heads.labels(i))}, the sweep's task "
                     f"{_listed(wanted[rows.name])}: match them by name (task.rename), or name the tasks to score on in "
                     "connectivity.tasks",
@@ -153,7 +156,7 @@ def head_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: 
     for rows in spec.row_sets:
         if rows.task_name in told:
             continue
-        place: Place = ("connectivity", "tasks", rows.task_name) if rows.task_name else ("connectivity", "splits")
+        place = ("connectivity", "tasks", rows.task_name) if rows.task_name else ("connectivity", "splits")
         asked = spec.connectivity.tasks[rows.task_name].head if rows.task_name else "auto"
         if not scored[rows.name]:
             told.add(rows.task_name)
@@ -166,6 +169,12 @@ def head_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: 
                 yield (*place, "head"), f"{message}; own takes that of the end tuned on them"
             else:
                 yield place, f"no selected pair has an end tuned on the labels {labels}, so none has a head for them"
+
+
+def axis_place(spec: SweepSpec, name: str) -> Place:
+    """Where the axis of that name was written: under axes, or in its group of zip."""
+    number = next((number for number, group in enumerate(spec.zip) if name in group), None)
+    return ("axes", name) if number is None else ("zip", number, name)
 
 
 def _listed(labels: tuple[str, ...] | None) -> str:

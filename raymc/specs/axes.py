@@ -7,7 +7,7 @@ import random
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from raymc.specs.base import Number, Seed, Spec
 
@@ -125,8 +125,13 @@ def _axis_kind(value: Any) -> str:
     return type(value).__name__ if isinstance(value, Spec) else "values"
 
 
+def _as_data(value: Any) -> Any:
+    """A spec among an axis's values, as it would be written in a file."""
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, Spec) else value
+
+
 Axis = Annotated[
-    Annotated[tuple[Any, ...], Field(min_length=1), Tag("values")]
+    Annotated[tuple[Annotated[Any, BeforeValidator(_as_data)], ...], Field(min_length=1), Tag("values")]
     | Annotated[RangeAxis, Tag("RangeAxis")]
     | Annotated[SampleAxis, Tag("SampleAxis")],
     Discriminator(_axis_kind),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, without what was derived of the fields before (a sweep's points, a trial's key)."""
+        copy = super().model_copy(update=update, deep=deep)
+        known = vars(copy)
+        for name in known.keys() - type(self).model_fields.keys():
+            del known[name]
+        return copy
 
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
@@ -20,3 +29,14 @@ NonNegative = Annotated[float, Field(strict=True, ge=0.0)]
 BelowOne = Annotated[float, Field(strict=True, ge=0.0, lt=1.0)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
+
+
+def variant_of(value: Any, kinds: Mapping[str, str], otherwise: str) -> str | None:
+    """The variant of a union that a mapping is meant to be, by the one of `kinds` (key: variant) that it has.
+
+    None where it has none of them or several; `otherwise` for what is no mapping.
+    """
+    if isinstance(value, dict):
+        found = [variant for key, variant in kinds.items() if key in value]
+        return found[0] if len(found) == 1 else None
+    return type(value).__name__ if isinstance(value, Spec) else otherwise

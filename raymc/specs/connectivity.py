@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from raymc.specs.base import Flag, Number, Spec
 from raymc.specs.task import TaskSpec
@@ -16,6 +16,12 @@ EndName = Annotated[
     Annotated[str, Field(min_length=1), Tag("name")] | Annotated[dict[str, Any], Field(min_length=1), Tag("values")],
     Discriminator(lambda value: "values" if isinstance(value, dict) else "name"),
 ]
+
+
+def _once(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None and len(set(value)) != len(value):
+        raise ValueError("names the same one twice")
+    return value
 
 
 def _names(value: Any) -> Any:
@@ -61,6 +67,11 @@ class ScoredTask(TaskSpec):
         "the end that was tuned on this task's labels, fixed along the path; auto: path where both ends have it",
     )
 
+    @field_validator("splits")
+    @classmethod
+    def _splits_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _once(value)
+
 
 class Floor(Spec):
     """The quality that an endpoint needs to count in conclusions."""
@@ -68,6 +79,13 @@ class Floor(Spec):
     metric: str = Field(default="accuracy", description="loss (at most `value`), or a metric (at least `value`)")
     value: Number
     split: str | None = Field(default=None, description="row set; left out: the first")
+
+    @field_validator("value")
+    @classmethod
+    def _a_fraction(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("metric", "loss") != "loss" and value > 1:
+            raise ValueError(f"{value:g} is above 1: metrics are fractions, 80 % is 0.8")
+        return value
 
 
 class ConnectivitySpec(Spec):
@@ -92,7 +110,5 @@ class ConnectivitySpec(Spec):
 
     @field_validator("curves", "splits")
     @classmethod
-    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("names the same one twice")
-        return value
+    def _listed_once(cls, value: tuple[str, ...]) -> tuple[str, ...] | None:
+        return _once(value)

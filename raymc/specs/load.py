@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def load_with_source(path: str | Path, overrides: Sequence[str] = ()) -> tuple[S
     try:
         spec = SweepSpec.model_validate(source.data, context=context)
     except ValidationError as error:
-        faults += [_fault(detail, source) for detail in error.errors(include_url=False)]
+        faults += [_fault(detail, source) for detail in error.errors(include_url=False) if not _follows(detail)]
     faults += list(_axis_name_faults(source))
     if spec is None or faults:
         raise SpecError(faults)
@@ -63,6 +64,11 @@ def _fault(detail: Any, source: Source) -> Fault:
     return Fault(dotted(path), message, *source.where(path, key=at_key))
 
 
+def _follows(detail: Any) -> bool:
+    """Whether it only follows from other faults: a list whose items are all wrong counts as empty."""
+    return detail["type"] == "too_short" and bool(detail.get("input"))
+
+
 def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath, str, bool]:
     """One of pydantic's errors: where in the data, what is wrong, and whether the key is (or else the value)."""
     loc, kind, given, context = detail["loc"], detail["type"], detail.get("input"), detail.get("ctx") or {}
@@ -81,6 +87,10 @@ def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath,
         return path, _not_one_of(given, re.findall(r"'([^']*)'", context["expected"])), False
     if kind == "too_short":
         return path, f"empty: it needs at least {context['min_length']}", False
+    if kind == "string_pattern_mismatch":
+        signs = "-, _ and ." if "." in context["pattern"] else "- and _"
+        message = f"should be letters, digits, {signs}, the first a letter or digit, not {_shown(given)}"
+        return path, message, False
     if kind == "too_long":
         return path, f"it takes at most {context['max_length']}, not {context['actual_length']}", False
     message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
@@ -88,6 +98,8 @@ def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath,
         message = f"should be {_KINDS[kind]}"
     if kind != "value_error" and (isinstance(given, (str, int, float)) or given is None):
         message += f", not {_shown(given)}"
+    if kind == "string_type" and isinstance(given, (int, float)):
+        message += f"; in quotes it is: {json.dumps(str(given))}"
     return path, message, False
 
 
@@ -96,6 +108,7 @@ _KINDS = {
     "model_attributes_type": "a mapping",
     "dict_type": "a mapping",
     "tuple_type": "a list",
+    "string_type": "text",
 }
 
 
@@ -105,6 +118,8 @@ def _shown(value: Any) -> str:
 
 
 def _not_one_of(given: Any, known: Sequence[str]) -> str:
+    if len(known) == 1:
+        return f"should be {known[0]}, not {_shown(given)}"
     near = nearest(given, known, ()) if isinstance(given, str) else ""
     return f"{_shown(given)} is not one of {', '.join(known)}{near}"
 
@@ -158,8 +173,9 @@ def _unknown_key(root: type[BaseModel], loc: Sequence[str | int], parents: Seque
     word = str(loc[-1])
     having = [model for model in variants if word in model.model_fields]
     if having:
-        return f"unknown key of {_tags(models[0])[-1]} (a field of {', '.join(_tags(model)[-1] for model in having)})"
-    return "unknown key" + nearest(word, [name for model in models for name in model.model_fields], parents)
+        return f"unknown key beside {_marked(models[0])} (it goes with {', '.join(map(_marked, having))})"
+    known = [name for model in models for name in model.model_fields]
+    return "unknown key" + (nearest(word, known, parents) or f" (there are {', '.join(known)})")
 
 
 def _reached(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
@@ -172,6 +188,13 @@ def _reached(root: type[BaseModel], loc: Sequence[str | int]) -> tuple[list[type
         else:  # the tag of a union's variant
             models = [model for model in models if part in _tags(model)] or models
     return models, variants
+
+
+def _marked(model: type[BaseModel]) -> str:
+    """What a user tells a variant by: its first field that must be there, with its one value if it has but one."""
+    name, info = next((item for item in model.model_fields.items() if item[1].is_required()), (model.__name__, None))
+    values = get_args(info.annotation) if info is not None else ()
+    return f"{name}: {values[0]}" if len(values) == 1 and isinstance(values[0], str) else name
 
 
 def _tags(model: type[BaseModel]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from raymc.specs.tuning import PrefixTuning, PromptTuning
 
 # Architectures without biases; DeepSpeed-style options that add some (attention_bias) are looked up in the config.
 BIASLESS = frozenset({"t5", "mt5", "umt5", "llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen3"})
+ENCODERS = frozenset(
+    {
+        *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "albert", "electra", "mpnet", "deberta"),
+        *("deberta-v2", "modernbert"),
+    }
+)
 ENCODER_DECODERS = frozenset({"t5", "mt5", "umt5", "bart", "mbart", "pegasus", "longt5"})
 DECODERS = frozenset(
     {
@@ -66,13 +73,33 @@ def method_fault(trial: TrialSpec) -> str | None:
     if tuning.method == "existing":
         if not isinstance(trial.model.backbone, str):
             return "existing: model.backbone must be a finished minimum, a Hugging Face or PEFT folder or hub id"
-        return None
+        what = peft_type(trial) if backbone_folder(trial.model) is not None else None
+        return f"{what} doesn't fit: {UNFIT_PEFT[what]}" if what in UNFIT_PEFT else None
     kind, config = trial.model.kind, _config(trial.model)
     fault = architecture_fault(trial, kind, config)
     if fault is not None:
         return fault
     count, limit = virtual_tokens(trial), positions(trial.model)
     return positions_fault(trial, limit) if count and limit is not None else None
+
+
+def model_faults(model: ModelSpec) -> Iterator[tuple[str, str]]:
+    """(field of the model, what is wrong) where its kind and its head don't fit it, as far as a look at it tells."""
+    if model.kind != "classifier":
+        for field in ("head", "head_std"):
+            if getattr(model, field) != ModelSpec.model_fields[field].default:
+                yield field, f"a {model.kind} model has no classification head; leave it out"
+    elif model.head == "backbone" and model.head_std is not None:
+        yield "head_std", "the head is the backbone's; head_std is for head: new"
+    config = _config(model)
+    family = config.get("model_type")
+    if model.kind == "seq2seq" and family in ENCODERS | DECODERS:
+        yield "kind", f"seq2seq needs an encoder and a decoder, as T5 has, and the backbone is of type {family}"
+    elif model.kind == "causal" and family in ENCODERS | ENCODER_DECODERS and not config.get("is_decoder"):
+        yield (
+            "kind",
+            f"causal needs a decoder alone, as GPT-2, Llama and Qwen are, and the backbone is of type {family}",
+        )
 
 
 def architecture_fault(trial: TrialSpec, kind: str, config: dict[str, Any]) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from raymc.specs.base import BelowOne, Count, Flag, Fraction, Positive, Seed, Spec, Whole
+from raymc.specs.base import BelowOne, Count, Flag, Fraction, Positive, Seed, Spec, Whole, variant_of
 from raymc.specs.text import TextBackbone
 
 
@@ -36,18 +36,16 @@ class GrammarBackbone(Spec):
     intermediate_size: Count = 128
 
 
-def _backbone_kind(value: Any) -> str:
-    if isinstance(value, str):
-        return "str"
-    text = isinstance(value, TextBackbone) or (isinstance(value, dict) and "pretrain" in value)
-    return "TextBackbone" if text else "GrammarBackbone"
-
-
+_BACKBONES = {"builtin": "GrammarBackbone", "pretrain": "TextBackbone"}
 Backbone = Annotated[
     Annotated[str, Field(min_length=1), Tag("str")]
     | Annotated[GrammarBackbone, Tag("GrammarBackbone")]
     | Annotated[TextBackbone, Tag("TextBackbone")],
-    Discriminator(_backbone_kind),
+    Discriminator(
+        lambda value: variant_of(value, _BACKBONES, "str"),
+        custom_error_type="variant",
+        custom_error_message="needs one of builtin and pretrain; a hub id or folder is text, not a mapping",
+    ),
 ]
 
 Pretrained = GrammarBackbone | TextBackbone  # backbones that raymc trains itself

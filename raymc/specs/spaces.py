@@ -94,4 +94,6 @@ def _alike(one: TrialSpec, other: TrialSpec) -> bool:
 def _said(trial: TrialSpec) -> str:
     body = trial.tuning.model_dump(mode="json", exclude_defaults=True)
     method = body.pop("method")
+    if method == "existing":
+        return f"existing ({existing_peft(trial.model) or 'a whole model'})"
     return method + (f" ({', '.join(f'{name} {value}' for name, value in body.items())})" if body else "")

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from raymc.specs.axes import Axis, axis_values
 from raymc.specs.base import Spec
@@ -87,6 +87,18 @@ class SweepSpec(Spec):
     failure: Failure = Failure()
     tracking: Tracking = Tracking()
     storage: str | None = Field(default=None, description="folder of the store; left out: ./raymc-store")
+
+    @field_validator("minima")
+    @classmethod
+    def _distinct_minima(cls, value: tuple[ExistingMinimum, ...]) -> tuple[ExistingMinimum, ...]:
+        names = [one.name for one in value]
+        content = [(one.uri, one.revision, one.base) for one in value]
+        for i, one in enumerate(value):
+            if one.name in names[:i]:
+                raise ValueError(f"names {one.name} twice")
+            if content[i] in content[:i]:
+                raise ValueError(f"{names[content.index(content[i])]} and {one.name} are the same checkpoint")
+        return value
 
     @model_validator(mode="before")
     @classmethod

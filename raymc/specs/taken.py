@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from raymc.specs.content import backbone_content, backbone_folder, hub_commit, is_folder, read_config
+from raymc.specs.content import backbone_content, backbone_fault, backbone_folder, hub_commit, is_folder, read_config
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import ModelSpec
 
@@ -37,6 +37,30 @@ def existing_content(model: ModelSpec, base: str | None) -> dict[str, Any]:
     }
 
 
+def existing_fault(model: ModelSpec, base: str | None) -> tuple[str, str] | None:
+    """What else is wrong with a checkpoint in which `backbone_fault` found nothing: (uri or base, why). None: nothing.
+
+    Nothing is fetched from the hub.
+    """
+    folder = backbone_folder(model)
+    if folder is None:
+        return None
+    config = read_config(folder, "adapter_config.json")
+    if config is None:
+        return None if base is None else ("base", f"a base is for a PEFT folder, and {folder} holds a whole model")
+    if not isinstance(config.get("peft_type"), str):
+        return "uri", f"{folder} is no checkpoint: its adapter_config.json names no peft_type"
+    if base is not None:
+        fault = backbone_fault(ModelSpec(backbone=base))
+        return None if fault is None else ("base", fault)
+    named = config.get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        return "uri", f"{folder / 'adapter_config.json'} names no backbone; give its base"
+    if Path(named).is_absolute() and not is_folder(named):
+        return "uri", f"its backbone {named} isn't there; give its base"
+    return None
+
+
 def existing_labels(model: ModelSpec) -> tuple[str, ...] | None:
     """The labels that an existing classifier's local folder names; None where it is on the hub or names none."""
     folder = backbone_folder(model)
@@ -58,7 +82,8 @@ def _adapter(model: ModelSpec) -> dict[str, Any] | None:
     folder = backbone_folder(model)
     if folder is not None:
         return read_config(folder, "adapter_config.json")
-    assert isinstance(model.backbone, str)
+    if not isinstance(model.backbone, str):
+        raise RaymcError("model.backbone: a backbone to pre-train is no finished checkpoint")
     return _hub_adapter(model.backbone, hub_commit(model.backbone, model.revision, "model"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from raymc.specs.base import Count, Fraction, Seed, Spec, Whole
+from raymc.specs.base import Count, Fraction, Seed, Spec, Whole, variant_of
 
 GRAMMAR_VERSION = 1  # bumped when the built-in grammar's rows change: it is part of every key made from them
 GRAMMAR_POSITIONS = 32  # tokens that a built-in backbone can read; the grammar's longest row is well below
@@ -44,18 +44,18 @@ class GrammarDataset(Spec):
     label_noise: Fraction = Field(default=0.0, description="share of training rows given a wrong label, exactly")
 
 
-def _dataset_kind(value: Any) -> str | None:
-    if isinstance(value, dict):
-        kinds = {"path": "LocalDataset", "hub": "HubDataset", "builtin": "GrammarDataset"}
-        return next((kind for field, kind in kinds.items() if field in value), "LocalDataset")
-    return type(value).__name__ if isinstance(value, Spec) else "LocalDataset"
+_DATASETS = {"path": "LocalDataset", "hub": "HubDataset", "builtin": "GrammarDataset"}
 
 
 Dataset = Annotated[
     Annotated[LocalDataset, Tag("LocalDataset")]
     | Annotated[HubDataset, Tag("HubDataset")]
     | Annotated[GrammarDataset, Tag("GrammarDataset")],
-    Discriminator(_dataset_kind),
+    Discriminator(
+        lambda value: variant_of(value, _DATASETS, "LocalDataset"),
+        custom_error_type="variant",
+        custom_error_message="needs one of path, hub and builtin",
+    ),
 ]
 
 

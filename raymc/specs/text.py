@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec
+from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec, variant_of
 
 
 class TextFiles(Spec):
@@ -30,15 +30,13 @@ class HubText(Spec):
     column: str = Field(default="text", min_length=1)
 
 
-def _text_kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return "HubText" if "hub" in value else "TextFiles"
-    return type(value).__name__ if isinstance(value, Spec) else "TextFiles"
-
-
 Text = Annotated[
     Annotated[TextFiles, Tag("TextFiles")] | Annotated[HubText, Tag("HubText")],
-    Discriminator(_text_kind),
+    Discriminator(
+        lambda value: variant_of(value, {"path": "TextFiles", "hub": "HubText"}, "TextFiles"),
+        custom_error_type="variant",
+        custom_error_message="needs one of path and hub",
+    ),
 ]
 
 

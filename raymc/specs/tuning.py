@@ -62,6 +62,15 @@ class Ia3Tuning(Spec):
     targets: tuple[str, ...] = Field(default=(), description="module name endings; none: peft's choice for the model")
     feedforward: tuple[str, ...] = Field(default=(), description="those of `targets` that are feed-forward")
 
+    @field_validator("feedforward")
+    @classmethod
+    def _among_targets(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        targets = info.data.get("targets", value)
+        for name in value:
+            if name not in targets:
+                raise ValueError(f"{name} is not among targets" + ("" if targets else ", which must be given too"))
+        return value
+
 
 class BitfitTuning(Spec):
     """The biases alone train, and the head (Ben Zaken et al. 2022); saved as a whole Hugging Face folder."""

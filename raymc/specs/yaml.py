@@ -92,7 +92,9 @@ def apply_override(source: Source, text: str, number: int) -> None:
     for depth, part in enumerate(parts, 1):
         step = _step(node, part)
         if step is None:
-            raise fault(f"nothing can be set in {dotted(root)}: it has no {part}")
+            if isinstance(node, (dict, list)):
+                raise fault(f"nothing can be set in {dotted(root)}: it has no {part}")
+            raise fault(f"{dotted(root)} is {node!r}, which has no fields")
         root.append(step)
         if depth == len(parts):
             node[step] = value

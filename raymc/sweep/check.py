@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from raymc.connectivity.faults import connectivity_faults
+from raymc.connectivity.faults import axis_place, connectivity_faults
 from raymc.specs.content import backbone_fault, backbone_key, positions
 from raymc.specs.errors import Fault, RaymcError, SpecError
-from raymc.specs.methods import method_fault
+from raymc.specs.methods import method_fault, model_faults, positions_fault
 from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
+from raymc.specs.naming import name_of
 from raymc.specs.sweep import Point, SweepSpec
+from raymc.specs.taken import existing_fault
 from raymc.specs.task import HubDataset, TaskSpec, training_row_count
-from raymc.specs.text import TextBackbone
+from raymc.specs.text import HubText, TextBackbone
 from raymc.specs.trial import TrialSpec
+from raymc.specs.tuning import ExistingTuning
 from raymc.specs.yaml import DataPath
 from raymc.store import layout
 from raymc.store.store import Store
@@ -39,15 +42,31 @@ def check(spec: SweepSpec, locate: Locate = unlocated) -> None:
         raise SpecError(faults)
 
 
-def trials_by_key(spec: SweepSpec) -> dict[str, Point]:
-    """The sweep's points by their trials' keys, in order. Raises SpecError where two have the same content."""
+def trials_by_key(spec: SweepSpec, locate: Locate = unlocated) -> dict[str, Point]:
+    """The sweep's points by their trials' keys, in order.
+
+    Raises SpecError where two have the same content, or the hub doesn't know a model or dataset.
+    """
     points: dict[str, Point] = {}
-    for point in spec.points:
-        key = point.trial.key
+    for index, point in enumerate(spec.points):
+        try:
+            key = point.trial.key
+        except RaymcError as error:
+            field = _unknown_to_the_hub(point.trial, str(error))
+            raise SpecError([locate(_placer(spec, point, index)(field), str(error))]) from error
         if key in points:
-            raise SpecError([Fault("axes", f"the same content twice: {points[key].values} and {point.values}")])
+            names = f"{name_of(points[key])} and {name_of(point)}"
+            raise SpecError([Fault("minima" if point.existing else "axes", f"the same content twice: {names}")])
         points[key] = point
     return points
+
+
+def _unknown_to_the_hub(trial: TrialSpec, message: str) -> str:
+    """The field of a trial that such a message is about."""
+    if "the hub's dataset" not in message:
+        return "model.backbone"
+    text = trial.model.backbone.text if isinstance(trial.model.backbone, TextBackbone) else None
+    return "model.backbone.text" if isinstance(text, HubText) and f"{text.hub!r}" in message else "task.dataset"
 
 
 def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
@@ -64,11 +83,13 @@ def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
         yield locate(path, message)
     kinds = {point.trial.model.kind for point in spec.points}
     if len(kinds) > 1:
-        yield locate(("axes", "model.kind"), f"one kind a sweep, not {', '.join(sorted(kinds))}: they share no path")
+        said = f"one kind a sweep, not {', '.join(sorted(kinds))}: they share no path"
+        yield locate(axis_place(spec, "model.kind"), said)
 
 
 def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tuple[str, str]]:
     """(dotted field of the trial, what is wrong); what was looked at for another point isn't looked at again."""
+    from raymc.tasks.method_faults import setting_faults
     from raymc.tasks.optimizers import optimizer_fault
     from raymc.tasks.rows import task_faults
 
@@ -77,13 +98,15 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
     sound = True
     if (text := f"{model.model_dump_json()}{point.existing}") not in seen:
         seen.add(text)
-        for field, message in _backbone_faults(model, point.existing is not None):
+        for field, message in _backbone_faults(trial, point.existing is not None):
             sound = False
             yield field, message
     if sound and (text := f"{model.model_dump_json()}{trial.tuning.model_dump_json()}{task.max_length}") not in seen:
         seen.add(text)
         if fault := method_fault(trial):
             yield ("task.max_length" if "positions" in fault else "tuning"), fault
+        else:
+            yield from setting_faults(trial)
         limit = positions(model)
         if limit is not None and task.max_length > limit:
             yield "task.max_length", f"{task.max_length} tokens are more than the {limit} that the backbone can read"
@@ -92,6 +115,10 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
             seen.add(text)
             for field, message in task_faults(task, {task.train_split: "train_split"}):
                 yield f"task.{field}", message
+        if trial.tuning.method == "existing":
+            yield "tuning.method", "a checkpoint that exists already is listed in minima, with a name and its uri"
+        for field in _unread(trial.model, task):
+            yield f"task.{field}", _UNREAD
         workers, backbone = spec.resources.trial.workers, model.backbone
         if isinstance(backbone, TextBackbone) and backbone.batch_size < workers:
             rows = backbone.batch_size
@@ -114,7 +141,17 @@ def _late_snapshot(trial: TrialSpec) -> Iterator[tuple[str, str]]:
             yield "train.snapshot", f"{trial.train.snapshot} is past the end of the run, {steps} steps"
 
 
-def _backbone_faults(model: ModelSpec, existing: bool) -> Iterator[tuple[str, str]]:
+_UNREAD = "a classifier reads the texts themselves; it is for kind: seq2seq and causal"
+
+
+def _unread(model: ModelSpec, task: TaskSpec) -> Iterator[str]:
+    """Fields of a task that its model's kind doesn't look at."""
+    if model.kind == "classifier":
+        yield from (field for field in ("prompt", "targets") if getattr(task, field))
+
+
+def _backbone_faults(trial: TrialSpec, existing: bool) -> Iterator[tuple[str, str]]:
+    model = trial.model
     backbone = model.backbone
     if isinstance(backbone, TextBackbone):
         from raymc.tasks.text_faults import text_faults
@@ -131,6 +168,11 @@ def _backbone_faults(model: ModelSpec, existing: bool) -> Iterator[tuple[str, st
             yield "model.backbone.batch_size", "more than rows"
     elif fault := backbone_fault(model, existing):
         yield "model.backbone", fault
+        return
+    if not existing:
+        yield from ((f"model.{field}", message) for field, message in model_faults(model))
+    elif isinstance(trial.tuning, ExistingTuning) and (found := existing_fault(model, trial.tuning.base)):
+        yield "tuning.base" if found[0] == "base" else "model.backbone", found[1]
 
 
 def _row_set_faults(spec: SweepSpec) -> Iterator[tuple[DataPath, str]]:
@@ -148,6 +190,29 @@ def _row_set_faults(spec: SweepSpec) -> Iterator[tuple[DataPath, str]]:
         section = f"connectivity.tasks.{name}" if name else "task"
         for field, message in task_faults(task, {task.train_split: "train_split", **splits}):
             yield _path(field if field.startswith("connectivity.") else f"{section}.{field}"), message
+        if name:
+            yield from ((_path(f"{section}.{field}"), message) for field, message in _scored_faults(spec, task))
+
+
+def _scored_faults(spec: SweepSpec, task: TaskSpec) -> Iterator[tuple[str, str]]:
+    """Faults of a task in `connectivity.tasks` that the minima's models tell."""
+    yield from ((field, _UNREAD) for field in _unread(spec.model, task))
+    seen: set[str] = set()
+    for trial in (point.trial for point in spec.points):
+        if (text := f"{trial.model.model_dump_json()}{trial.tuning.model_dump_json()}") in seen:
+            continue
+        seen.add(text)
+        try:
+            limit = positions(trial.model)
+        except RaymcError:  # said of the backbone
+            continue
+        if limit is not None and task.max_length > limit:
+            yield "max_length", f"{task.max_length} tokens are more than the {limit} that a backbone can read"
+            return
+        scored = TrialSpec(model=trial.model, task=task, tuning=trial.tuning)
+        if limit is not None and (fault := positions_fault(scored, limit)):
+            yield "max_length", fault.replace("task.max_length", "max_length")
+            return
 
 
 def _placer(spec: SweepSpec, point: Point, index: int) -> Callable[[str], DataPath]:
@@ -161,7 +226,7 @@ def _placer(spec: SweepSpec, point: Point, index: int) -> Callable[[str], DataPa
         for depth in range(len(parts), 0, -1):
             name = ".".join(parts[:depth])
             if name in point.values:
-                return ("axes", name)
+                return axis_place(spec, name)
         return _path(dotted)
 
     return place

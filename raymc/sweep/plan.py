@@ -19,7 +19,7 @@ from raymc.specs.task import HubDataset, TaskSpec, training_row_count
 from raymc.specs.text import TextBackbone
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.sweep.check import backbones_of, check, open_store, trials_by_key, whole_minima
+from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated, whole_minima
 
 _FLOPS_PER_CORE = 5e10  # of fp32 matrix products on one server core; said in the estimate's basis
 _GRAMMAR_TOKENS = 12  # a line of the built-in grammar, on the mean
@@ -62,12 +62,12 @@ class Plan:
         }
 
 
-def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False) -> Plan:
+def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, locate: Locate = unlocated) -> Plan:
     """Raises SpecError for faults in the spec's files and data; `checked` skips looking at them again."""
     if not checked:
         check(spec)
     store = open_store(spec, storage, write=False)
-    points = trials_by_key(spec)
+    points = trials_by_key(spec, locate)
     there = whole_minima(store, set(points))
     backbones = backbones_of(points, set(points))
     from raymc.tasks.rows import labels_of

@@ -69,7 +69,7 @@ class _Run:
         self.spec, self.address = spec, address
         self.progress, self.verbose, self.locate = progress, verbose, locate
         check(spec, locate)
-        self.points: dict[str, Point] = trials_by_key(spec)
+        self.points: dict[str, Point] = trials_by_key(spec, locate)
         self.store: Store = open_store(spec, storage, write=True)
         self.connections = Connections(spec, self.store, self.points, labels_of)
         self.tracking = Tracking(spec, self.store, tracking, progress) if spec.tracking.enabled else None

@@ -31,7 +31,7 @@ def attach(model: Any, trial: TrialSpec) -> Any:
     """
     import peft
 
-    config = _config(trial, whole_modules(model))
+    config = peft_config(trial, whole_modules(model))
     before = _sums(model) if isinstance(trial.tuning, PeftTuning) else {}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's own, of what transformers deprecates
@@ -153,8 +153,11 @@ def plain_name(name: str) -> str:
     return parts
 
 
-def _config(trial: TrialSpec, whole: list[str]) -> Any:
-    """The peft config of a trial. Raises RaymcError where peft has no such type, field or value."""
+def peft_config(trial: TrialSpec, whole: list[str]) -> Any:
+    """The peft config of a trial; `whole`: modules that train whole beside it.
+
+    Raises RaymcError (`dotted.field: what is wrong`) where peft has no such type, field or value.
+    """
     import peft
 
     spec, task = trial.tuning, TASKS[trial.model.kind]

@@ -119,6 +119,7 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
         yield where, f"no split {split!r} in the dataset (it has {', '.join(present)})"
     names = task.labels
     columns: list[_Labels] = []
+    told: set[str] = set()
     for split in sorted((split for split in splits if split not in absent), key=lambda s: s != task.train_split):
         try:
             column = _labels(task, split)
@@ -136,7 +137,10 @@ def task_faults(task: TaskSpec, splits: dict[str, str]) -> Iterator[tuple[str, s
             )
             names_at_fault = "labels" if "not among" in message and task.labels else None
             renamed = "rename" if "one label only" in message and task.rename else None
-            yield absent_column or names_at_fault or renamed or "dataset", message
+            at_fault = absent_column or names_at_fault or renamed or "dataset"
+            if at_fault == "dataset" or at_fault not in told:  # a field's fault is often that of all splits
+                told.add(at_fault)
+                yield at_fault, message
     if columns and len(columns) == len(splits):  # a label may be in one split alone
         for label in task.rename:
             if all(label in column.unused for column in columns):

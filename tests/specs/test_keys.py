@@ -223,7 +223,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "[HoulsbyTuning]": {"tuning": {"method": "houlsby"}},
     "[PrefixTuning]": {"tuning": {"method": "prefix"}},
     "[PromptTuning]": {"tuning": {"method": "prompt"}},
-    "[Ia3Tuning]": {"tuning": {"method": "ia3"}},
+    "[Ia3Tuning]": {"tuning": {"method": "ia3", "targets": ["x", "y", "z"]}},
     "[PeftTuning]": {"tuning": {"method": "peft", "type": "VERA"}},
     "[ExistingTuning]": {"tuning": {"method": "existing"}},
     "model.perturbation.": {"model__perturbation": {"scale": 0.1}},

@@ -9,9 +9,11 @@ import pytest
 
 from raymc.specs.errors import Fault, SpecError
 from raymc.specs.sweep import SweepSpec
+from raymc.specs.tuning import TrainSpec
 from raymc.specs.yaml import read_yaml
 
 METHODS = "full, lora, houlsby, prefix, prompt, ia3, bitfit, peft, existing"
+TRAIN, SECTIONS = ", ".join(TrainSpec.model_fields), ", ".join(SweepSpec.model_fields)
 
 
 def marked(base: str, old: str, new: str) -> tuple[str, int, int]:
@@ -27,7 +29,7 @@ FILE_FAULTS = {
     # keys
     "misspelt key": ("  steps: 10", "  §stepz: 10", "train.stepz", "unknown key (did you mean train.steps?)"),
     "misspelt section": ("train:\n", "§trian:\n", "trian", "unknown key (did you mean train?)"),
-    "unknown key": ("  steps: 10", "  §qqqq: 10", "train.qqqq", "unknown key"),
+    "unknown key": ("  steps: 10", "  §qqqq: 10", "train.qqqq", f"unknown key (there are {TRAIN})"),
     "misspelt key in flow style": (
         "rank: 4}",
         "§rnak: 4}",
@@ -44,27 +46,32 @@ FILE_FAULTS = {
         "{method: lora, rank: 4}",
         "{method: full, §rank: 4}",
         "tuning.rank",
-        "unknown key of full (a field of lora)",
+        "unknown key beside method: full (it goes with method: lora)",
     ),
     "key of another kind of dataset": (
         "builtin: grammar\n    train_rows: 100",
         "path: x\n    §train_rows: 100",
         "task.dataset.train_rows",
-        "unknown key of LocalDataset (a field of grammar)",
+        "unknown key beside path (it goes with builtin: grammar)",
     ),
     "key of another kind of axis": (
         "seeds.order: [0, 1]",
         "seeds.order: {low: 0, high: 1, count: 2, §seed: 3}",
         "axes.seeds.order.seed",
-        "unknown key of RangeAxis (a field of SampleAxis)",
+        "unknown key beside low (it goes with sample)",
     ),
-    "key with a line break": ("name: quick", 'name: quick\n§"a\\nb": 1', "a\\nb", "unknown key"),
+    "key with a line break": (
+        "name: quick",
+        'name: quick\n§"a\\nb": 1',
+        "a\\nb",
+        f"unknown key (there are {SECTIONS})",
+    ),
     "missing section": ("name: quick\n", "§", "name", "missing"),
     "missing field": (
         "backbone: {builtin: grammar-bert, steps: 20}",
-        "§backbone: {steps: 20}",
-        "model.backbone.builtin",
-        "missing",
+        "backbone: §{steps: 20}",
+        "model.backbone",
+        "needs one of builtin and pretrain; a hub id or folder is text, not a mapping",
     ),
     "missing tag": (
         "tuning: {method: lora, rank: 4}",
@@ -72,18 +79,66 @@ FILE_FAULTS = {
         "tuning.method",
         f"missing: one of {METHODS}",
     ),
+    "two kinds of dataset": (
+        "dataset:\n    builtin: grammar",
+        "dataset:\n    §hub: owner/set\n    builtin: grammar",
+        "task.dataset",
+        "needs one of path, hub and builtin",
+    ),
+    "name of odd signs": (
+        "name: quick",
+        "name: §a b",
+        "name",
+        "should be letters, digits, -, _ and ., the first a letter or digit, not 'a b'",
+    ),
+    "curve that there isn't": (  # and no second fault for the list that is left empty
+        "  points: 5",
+        "  curves: [§bezier]",
+        "connectivity.curves.0",
+        "should be linear, not 'bezier'",
+    ),
+    "floor in percent": (
+        "  points: 5",
+        "  floor: {value: §80}",
+        "connectivity.floor.value",
+        "80 is above 1: metrics are fractions, 80 % is 0.8",
+    ),
+    "feed-forward modules beside targets": (
+        "{method: lora, rank: 4}",
+        "{method: ia3, targets: [key], feedforward: §[dense]}",
+        "tuning.feedforward",
+        "dense is not among targets",
+    ),
+    "two existing minima of one name": (
+        "connectivity:",
+        "minima: §[{name: x, uri: a/b}, {name: x, uri: a/c}]\nconnectivity:",
+        "minima",
+        "names x twice",
+    ),
+    "one existing minimum under two names": (
+        "connectivity:",
+        "minima: §[{name: x, uri: a/b}, {name: y, uri: a/b}]\nconnectivity:",
+        "minima",
+        "x and y are the same checkpoint",
+    ),
+    "a split twice of a task": (
+        "  points: 5",
+        "  tasks: {a: {dataset: {builtin: grammar}, splits: §[test, test]}}",
+        "connectivity.tasks.a.splits",
+        "names the same one twice",
+    ),
     "missing bound": ("seeds.order: [0, 1]", "§seeds.order: {high: 3, step: 1}", "axes.seeds.order.low", "missing"),
     # values
     "wrong type": ("steps: 10", "steps: §ten", "train.steps", "should be a valid integer, not 'ten'"),
     "quoted number": ("steps: 10", 'steps: §"10"', "train.steps", "should be a valid integer, not '10'"),
     "quoted float": ("1e-4", '§"1e-4"', "train.learning_rate", "should be a valid number, not '1e-4'"),
     "flag for a number": ("1e-4", "§true", "train.learning_rate", "should be a valid number, not True"),
-    "number for text": ("name: quick", "name: §5", "name", "should be a valid string, not 5"),
+    "number for text": ("name: quick", "name: §5", "name", 'should be text, not 5; in quotes it is: "5"'),
     "number for a label": (
         "  max_length: 32",
         "  labels: [neg, §1]",
         "task.labels.1",
-        "should be a valid string, not 1",
+        'should be text, not 1; in quotes it is: "1"',
     ),
     "number for a mapping": (
         "  evaluator: {cache: 2GiB}",
@@ -119,7 +174,7 @@ FILE_FAULTS = {
         "{cache: 2GiB}",
         "{gpus: §aut}",
         "resources.evaluator.gpus",
-        "'aut' is not one of auto (did you mean auto?)",
+        "should be auto, not 'aut'",
     ),
     "size": (
         "2GiB",
@@ -216,7 +271,7 @@ FILE_FAULTS = {
         "  tuning.rank: [2, 4]",
         "  tuning.method: [lora, §full]",
         "axes.tuning.method",
-        "tuning.rank: unknown key of full (a field of lora)",
+        "tuning.rank: unknown key beside method: full (it goes with method: lora)",
     ),
     "zip of unequal length": (
         "  - seeds.init: [0, 1]",

@@ -15,7 +15,7 @@ SET_FAULTS = [
     ("train..steps=5", "train..steps", "an override reads dotted.field=value", 1),
     (".steps=5", ".steps", "an override reads dotted.field=value", 1),
     ("train.steps=[1", "train.steps", "not valid YAML: expected ',' or ']', but got '<stream end>'", 15),
-    ("train.steps.x=5", "train.steps.x", "nothing can be set in train.steps: it has no x", 1),
+    ("train.steps.x=5", "train.steps.x", "train.steps is 10, which has no fields", 1),
     ("axes.seeds.order.3=[5]", "axes.seeds.order.3", "no field of a trial (did you mean seeds.order?)", 1),
     ("zip.1.seeds.order=[5]", "zip.1.seeds.order", "nothing can be set in zip: it has no 1", 1),
     ("zip.²=[5]", "zip.²", "nothing can be set in zip: it has no ²", 1),

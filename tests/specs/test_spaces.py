@@ -178,7 +178,7 @@ def test_an_existing_minimum_is_joined_to_a_trained_one_of_its_type(existing):
     assert joining_space(existing("LORA"), trial(LORA), "auto") == "delta_w"
     assert joining_space(existing(None), trial(LORA), "auto") == "delta_w"
     assert joining_space(existing(None), trial(FULL), "auto") == "weights"
-    with pytest.raises(RaymcError, match="existing can't be merged"):
+    with pytest.raises(RaymcError, match=r"existing \(PREFIX_TUNING\) can't be merged"):
         joining_space(existing("PREFIX_TUNING"), trial(FULL), "auto")
 
 

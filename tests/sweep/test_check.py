@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from raymc.connectivity.heads import Heads
-from raymc.specs.errors import SpecError
+from raymc.specs.errors import RaymcError, SpecError
 from raymc.specs.load import fault_at, load_with_source
 from raymc.specs.sweep import SweepSpec
-from raymc.sweep.check import check
+from raymc.sweep.check import check, trials_by_key
 from raymc.tasks.rows import labels_of
 
 BASE = """\
@@ -45,12 +47,27 @@ def config(folder: Path, **entries: object) -> None:
     (folder / "model.safetensors").write_bytes(b"")
 
 
+ADAPTERS = {
+    "typeless": {"base_model_name_or_path": "owner/model"},
+    "baseless": {"peft_type": "LORA"},
+    "moved": {"peft_type": "LORA", "base_model_name_or_path": "/nowhere/model"},
+    "mixed": {"peft_type": "XLORA", "base_model_name_or_path": "owner/model"},
+}
+
+
 @pytest.fixture
 def faults(tmp_path):
     rows(tmp_path / "data", ("neg", "pos"))
     rows(tmp_path / "three", ("bad", "fine", "good"))
     config(tmp_path / "t5", model_type="t5", d_model=8)
     config(tmp_path / "llama", model_type="llama", max_position_embeddings=64)
+    config(tmp_path / "bert", model_type="bert")
+    tensors = {"encoder.layer.0.attention.self.query.weight": np.zeros((2, 2), np.float32)}
+    save_file(tensors, tmp_path / "bert" / "model.safetensors")
+    for name, entries in ADAPTERS.items():
+        config(tmp_path / name)
+        (tmp_path / name / "config.json").rename(tmp_path / name / "adapter_config.json")
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps(entries))
 
     def find(*changes: tuple[str, str]) -> list[str]:
         text = BASE
@@ -75,6 +92,7 @@ def test_the_base_is_sound(faults):
 
 BERT, T5 = "architecture: {model_type: bert}", "architecture: {model_type: t5}"
 SHARDED = "resources: {trial: {workers: 2, strategy: fsdp}}"
+LONG = "  splits: [validation]\n  tasks: {three: {dataset: {path: data}, max_length: 40}}\n"
 TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_length: 32}}\n"
 
 
@@ -197,6 +215,76 @@ TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_l
             "use strategy: ddp",
             id="an optimizer that the strategy can't shard",
         ),
+        pytest.param(
+            [("{builtin: grammar-bert}", "./bert"), ("{method: full}", "{method: lora, targets: [query, q_proj]}")],
+            "7:41: tuning.targets.1",
+            "the backbone has no module called q_proj (it has query)",
+            id="a target that the backbone lacks",
+        ),
+        pytest.param(
+            [("{builtin: grammar-bert}", "./bert\n  head: backbone")],
+            "4:3: model.head",
+            "carries no classification head; use head: new",
+            id="a head that the backbone lacks",
+        ),
+        pytest.param(
+            [("{builtin: grammar-bert}", "./bert\n  kind: seq2seq")],
+            "4:3: model.kind",
+            "seq2seq needs an encoder and a decoder, as T5 has, and the backbone is of type bert",
+            id="a kind that the backbone isn't",
+        ),
+        pytest.param(
+            [("{builtin: grammar-bert}", "./llama\n  kind: causal\n  head_std: 0.1")],
+            "5:3: model.head_std",
+            "a causal model has no classification head",
+            id="a head that no such model has",
+        ),
+        pytest.param(
+            [("  max_length: 32", "  max_length: 32\n  prompt: '{text} It was'")],
+            "7:3: task.prompt",
+            "it is for kind: seq2seq and causal",
+            id="a prompt that a classifier doesn't read",
+        ),
+        pytest.param(
+            [("  splits: [validation]\n", LONG)],
+            "13:42: connectivity.tasks.three.max_length",
+            "40 tokens are more than the 32 that a backbone can read",
+            id="a scored task longer than the positions",
+        ),
+        pytest.param(
+            [("axes:\n", "zip:\n  - task.dataset: [{path: data}, {path: nowhere}]\n    seeds.init: [1, 2]\naxes:\n")],
+            "10:5: zip.0.task.dataset",
+            "no file or folder",
+            id="a value of a zipped axis",
+        ),
+        pytest.param(
+            [("{method: full}", "{method: existing}")],
+            "7:10: tuning.method",
+            "listed in minima",
+            id="an existing minimum that isn't listed",
+        ),
+        *(
+            pytest.param([("axes:", f"minima: [{{name: x, uri: {name}}}]\naxes:")], "9:20: minima.0.uri", said, id=what)
+            for name, said, what in (
+                ("typeless", "names no peft_type", "an adapter of no type"),
+                ("baseless", "names no backbone; give its base", "an adapter of no backbone"),
+                ("moved", "/nowhere/model isn't there; give its base", "an adapter of a backbone that is gone"),
+                ("mixed", "XLORA doesn't fit", "an adapter of a type that doesn't fit"),
+                ("bert", "carries no classification head", "an existing classifier without a head"),
+            )
+        ),
+        pytest.param(
+            [("axes:", "minima: [{name: old, uri: ./moved, base: ./data}]\naxes:")],
+            "9:36: minima.0.base",
+            "data is no checkpoint",
+            id="a base that is no checkpoint",
+        ),
+        pytest.param(
+            [("axes:", "minima: [{name: old, uri: ./t5, base: ./bert}]\naxes:")],
+            "9:33: minima.0.base",
+            "a base is for a PEFT folder",
+            id="a base of a whole model",
+        ),
     ],
 )  # fmt: skip
 def test_what_can_not_be_is_said_at_its_line(faults, changes, place, words):
@@ -230,3 +318,33 @@ def test_an_existing_minimum_is_scored_on_the_tasks_of_its_own_labels(tmp_path):
     assert [heads.scores(i, two) for i in range(3)] == [True, False, True]
     assert [heads.scores(i, three) for i in range(3)] == [False, True, True]
     assert (heads.choose(0, 1, two), heads.choose(0, 1, three)) == ("a", "b")
+
+
+def test_a_model_that_the_hub_does_not_know_is_said_at_its_line(tmp_path, monkeypatch):
+    """Not at validate, which fetches nothing, but where keys are made."""
+
+    def unknown(repo: str, revision: str | None, kind: str) -> str:
+        raise RaymcError(f"the hub's {kind} {repo!r} (revision main) can't be read: 404")
+
+    monkeypatch.setattr("raymc.specs.content.hub_commit", unknown)
+    rows(tmp_path / "data", ("neg", "pos"))
+    path = tmp_path / "spec.yaml"
+    for old, new, place in (
+        ("{builtin: grammar-bert}", "owner/model", "3:3: model.backbone"),
+        ("{path: data}", "{hub: owner/set}", "5:3: task.dataset"),
+    ):
+        path.write_text(BASE.replace(old, new))
+        spec, source = load_with_source(path)
+        with pytest.raises(SpecError) as error:
+            trials_by_key(spec, lambda where, message, source=source: fault_at(source, where, message))
+        assert str(error.value).startswith(f"{path}:{place}: the hub's ")
+
+
+def test_peft_types_and_fields_that_there_are_not(faults):
+    """This imports peft, unlike all else that validate looks at."""
+    for config, said in (
+        ("type: VERRA", "7:24: tuning.type: peft has no 'VERRA'; did you mean VERA?"),
+        ("type: VERA, config: {rank: 8}", "7:45: tuning.config.rank: VeraConfig has no such field"),
+    ):
+        (found,) = faults(("{method: full}", f"{{method: peft, {config}}}"))
+        assert found.startswith(said)

@@ -350,8 +350,8 @@ def test_an_absent_split_is_a_fault_of_the_field_that_names_it(task):
 @pytest.mark.parametrize("field", ["text", "text_pair", "label"])
 def test_an_absent_column_is_a_fault_of_its_field(task, field: str):
     found = faults(task(fields={field: "nonesuch"}, train=GOOD, validation=GOOD))
-    assert [where for where, _ in found] == [field, field]
-    assert all("no column 'nonesuch'" in message for _, message in found)
+    assert [where for where, _ in found] == [field]  # once, though both splits lack it
+    assert "no column 'nonesuch'" in found[0][1]
 
 
 def test_labels_are_checked_in_every_split(task):
