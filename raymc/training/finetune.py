@@ -51,7 +51,7 @@ def finetune(
     trial = trials[0]
     if trial.train.batch_size < group.size:
         raise RaymcError(f"train.batch_size: {trial.train.batch_size} rows can't be split over {group.size} workers")
-    data = _read(trial, store)
+    data = group.together(lambda: _read(trial, store))
     steps = steps_of(trial, len(data.rows))
     due: dict[int, list[TrialSpec]] = {}  # counted in epochs, the end may be asked for as a snapshot too
     there = group.agreed([store.has(layout.MINIMA, one.key) for one in trials])
@@ -65,11 +65,7 @@ def finetune(
         if group.rank == 0:  # stopped when all were stored, and before this
             checkpoints.clear()
         return
-    model = backbones.load_model(trial, data.labels, store)
-    known, highest = model.get_input_embeddings().num_embeddings, data.tokens.highest
-    if highest >= known:
-        raise RaymcError(f"model.backbone: it has {known} embeddings, and its tokenizer makes token {highest}")
-    model = tuning.apply(model, trial)
+    model = group.together(lambda: _prepared(trial, data, store))
     recipe = _recipe(trial, steps, log_every)
     loaded = time.perf_counter()
 
@@ -114,6 +110,15 @@ def _read(trial: TrialSpec, store: Store) -> _Data:
     tokenizer = backbones.load_tokenizer(place, commit, trial.model.trust_remote_code)
     tokens = tokenize(tokenizer, rows, labels, trial.task, trial.model.kind)
     return _Data(rows, fingerprint(rows, indices), labels, tokens, tokenizer)
+
+
+def _prepared(trial: TrialSpec, data: _Data, store: Store) -> Any:
+    """The model as it starts to train."""
+    model = backbones.load_model(trial, data.labels, store)
+    known, highest = model.get_input_embeddings().num_embeddings, data.tokens.highest
+    if highest >= known:
+        raise RaymcError(f"model.backbone: it has {known} embeddings, and its tokenizer makes token {highest}")
+    return tuning.apply(model, trial)
 
 
 def _recipe(trial: TrialSpec, steps: int, log_every: int) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -73,6 +73,22 @@ class Group:
         said = self.agreed(None if fault is None else str(fault))
         if said is not None:
             raise fault or RaymcError(said)
+
+    def together(self, act: Callable[[], T]) -> T:
+        """Let every worker do something on its own machine; a RaymcError of one is raised on all: none waits on."""
+        fault: RaymcError | None = None
+        try:
+            result = act()
+        except RaymcError as error:
+            fault, result = error, None
+        told: list[str | None] = [None if fault is None else str(fault)]
+        if self.size > 1:
+            told = [None] * self.size
+            dist.all_gather_object(told, None if fault is None else str(fault))
+        said = next((text for text in told if text is not None), None)
+        if said is not None:
+            raise fault or RaymcError(said)
+        return cast(T, result)
 
 
 def _blocks(model: Any) -> list[Any]:

@@ -76,7 +76,11 @@ def pretrain(
         if group.rank == 0:  # stopped when all were stored, and before this
             checkpoints.clear()
         return
-    run = _grammar_run(one, log_every) if isinstance(one, GrammarBackbone) else _text_run(one, group, log_every)
+
+    def made() -> _Run:
+        return _grammar_run(one, log_every) if isinstance(one, GrammarBackbone) else _text_run(one, group, log_every)
+
+    run = group.together(made)
     perplexities: dict[int, float] = {}
 
     def told(point: dict[str, float]) -> None:

@@ -59,6 +59,7 @@ def main(rank: int, folder: Path) -> None:
     group, found = Group(rank, 2), {}
     found["agreed"] = group.agreed({"rank": rank})
     found["first"] = said(lambda: group.first(full))
+    found["together"] = said(lambda: group.together(lambda: full() if rank == 1 else 0))
 
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

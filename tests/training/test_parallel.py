@@ -24,4 +24,10 @@ def test_workers_do_what_the_first_sees(trial, tmp_path: Path):
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert found == {"agreed": {"rank": 0}, "first": "storage is full", "resumed": 3, "stored": True}
+        assert found == {
+            "agreed": {"rank": 0},
+            "first": "storage is full",
+            "together": "storage is full",
+            "resumed": 3,
+            "stored": True,
+        }
