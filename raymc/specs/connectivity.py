@@ -29,7 +29,10 @@ def _names(value: Any) -> Any:
 
 
 class PairSelection(Spec):
-    """Which pairs of minima are joined. A factor is a dotted field of a trial, or a section with all inside it."""
+    """Which pairs of minima are joined: those of which all that is given holds.
+
+    A factor is a dotted field of a trial, or a section with all inside it.
+    """
 
     differ: tuple[str, ...] = Field(
         default=(), description="pairs whose trials differ in exactly one of these factors and in nothing else"

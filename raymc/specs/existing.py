@@ -18,7 +18,9 @@ class ExistingMinimum(Spec):
     uri: str = Field(min_length=1, description="Hugging Face or PEFT folder, or hub id")
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     base: str | None = Field(
-        default=None, description="of a PEFT folder: its backbone; left out: the one that adapter_config.json names"
+        default=None,
+        min_length=1,
+        description="of a PEFT folder: its backbone; left out: the one that adapter_config.json names",
     )
 
     def trial(self, model: ModelSpec, task: TaskSpec) -> TrialSpec:

@@ -91,6 +91,8 @@ def _described(detail: Any, root: type[BaseModel], data: Any) -> tuple[DataPath,
         signs = "-, _ and ." if "." in context["pattern"] else "- and _"
         message = f"should be letters, digits, {signs}, the first a letter or digit, not {_shown(given)}"
         return path, message, False
+    if kind == "string_too_short":
+        return path, "empty: it needs a name", False
     if kind == "too_long":
         return path, f"it takes at most {context['max_length']}, not {context['actual_length']}", False
     message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)

@@ -84,7 +84,7 @@ class TextBackbone(Spec):
         description="model_type (bert, roberta, t5, gpt2, llama, ...) and fields of its config in transformers; the "
         "vocabulary is the tokenizer's",
     )
-    start: str | None = Field(default=None, description="folder or hub id of a checkpoint to go on from")
+    start: str | None = Field(default=None, min_length=1, description="folder or hub id of a checkpoint to go on from")
     seed: Seed = Field(default=1, description="initialization, order of the text and corruption, all of them")
     steps: Annotated[int, Field(strict=True, ge=0)] = Field(default=2000, description="updates of the run")
     snapshot: Annotated[int, Field(strict=True, ge=0)] | None = Field(

@@ -90,7 +90,9 @@ class ExistingTuning(Spec):
     """Nothing trains: `model.backbone` is the minimum itself, a Hugging Face or PEFT folder or hub id."""
 
     method: Literal["existing"]
-    base: str | None = Field(default=None, description="of a PEFT folder: its backbone, where its config names another")
+    base: str | None = Field(
+        default=None, min_length=1, description="of a PEFT folder: its backbone, where its config names another"
+    )
 
 
 Tuning = Annotated[

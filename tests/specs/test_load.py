@@ -115,6 +115,12 @@ FILE_FAULTS = {
         "minima",
         "names x twice",
     ),
+    "a base of no name": (
+        "connectivity:",
+        "minima: [{name: x, uri: a/b, base: §''}]\nconnectivity:",
+        "minima.0.base",
+        "empty: it needs a name",
+    ),
     "one existing minimum under two names": (
         "connectivity:",
         "minima: §[{name: x, uri: a/b}, {name: y, uri: a/b}]\nconnectivity:",
