@@ -14,7 +14,8 @@ from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import PeftTuning
 
 _HEADS = ("classifier", "score", "classification_head", "sequence_summary", "logits_proj", "pooler_head")
-_NEW = (*_HEADS, "pooler", "dense", "out_proj")  # modules that a checkpoint may lack: a head, and what leads to it
+# Modules that a checkpoint may lack: a head, what leads to it, and one that shares the embeddings' table.
+_NEW = (*_HEADS, "pooler", "pre_classifier", "dense", "out_proj", "lm_head")
 _SHOWN = 12
 
 
