@@ -25,7 +25,8 @@ def point_name(values: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(_short(part) for part in value.values())
+    if isinstance(value, Mapping):  # lists and what is left out say little of a section
+        parts = [part for part in value.values() if part is not None and not isinstance(part, (list, tuple))]
+        return ",".join(_short(part.rsplit("/", 1)[-1] if isinstance(part, str) else part) for part in parts)
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"…{text[-39:]}"
