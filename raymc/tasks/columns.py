@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,18 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.task import GrammarDataset, HubDataset, LocalDataset, TaskSpec
 
 Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split in file order, or rows of it; `text_pair` is None for single sentences."""
+
+    text: list[str]
+    text_pair: list[str] | None
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 def read_columns(task: TaskSpec, split: str) -> tuple[str, Columns]:

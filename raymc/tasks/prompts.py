@@ -8,7 +8,7 @@ from typing import Any
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.task import TaskSpec
-from raymc.tasks.rows import Rows
+from raymc.tasks.columns import Rows
 
 COLUMNS = ("text", "text_pair")
 Part = tuple[str, str | None]  # words of the prompt's own, and the column that follows them

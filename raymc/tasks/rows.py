@@ -15,19 +15,8 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical, file_digest
 from raymc.specs.task import HubDataset, LocalDataset, TaskSpec
 from raymc.tasks import subset as choice
-from raymc.tasks.columns import read_columns
-
-
-@dataclass(frozen=True)
-class Rows:
-    """One split in file order, or rows of it; `text_pair` is None for single sentences."""
-
-    text: list[str]
-    text_pair: list[str] | None
-    labels: list[str]
-
-    def __len__(self) -> int:
-        return len(self.labels)
+from raymc.tasks.columns import Rows, read_columns
+from raymc.tasks.prompts import prompt_fault, target_fault
 
 
 def read_rows(task: TaskSpec, split: str) -> Rows:
@@ -167,8 +156,6 @@ def _subset_faults(task: TaskSpec, rows: int, column: _Labels | None = None) -> 
 
 def _text_faults(task: TaskSpec, names: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:
     """What is wrong with the prompt and the labels' texts; `names` is None where the labels aren't known."""
-    from raymc.tasks.prompts import prompt_fault, target_fault
-
     for field, fault in (("prompt", prompt_fault(task)), ("targets", target_fault(task, names))):
         if fault:
             yield field, fault
