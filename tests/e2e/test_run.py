@@ -30,7 +30,7 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     home = storage / "sweeps" / "tiny"
     minima, profiles, barriers = (pd.read_parquet(home / f"{n}.parquet") for n in ("minima", "profiles", "barriers"))
     assert list(minima.columns) == [
-        *("key", "uri", "model.backbone.seed", "seeds.order"),
+        *("key", "uri", "name", "trajectory", "model.backbone.seed", "seeds.order"),
         *(
             "validation_loss",
             "validation_accuracy",
@@ -39,6 +39,7 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
             "test_accuracy",
             "test_f1_macro",
         ),
+        "below_floor",
     ]
     assert {"a", "b", "curve", "split", "t", "loss", "accuracy", "f1_macro"} <= set(profiles.columns)
     assert len(profiles) == 6 * 2 * 5
@@ -121,14 +122,13 @@ def test_lora_minima_in_merged_weights(raymc, spec, tmp_path):
     barriers = pd.read_parquet(storage / "sweeps" / "tiny" / "barriers.parquet")
     assert set(barriers["space"]) == {"delta_w"}
     assert len(barriers) == 6 * 2
-    # Ranks differ: their factors can't be joined. Each such pair fails with its reason, the others are there.
+    # Ranks differ: their factors can't be joined, which is said before anything runs.
     done = raymc(
         *("run", spec, "--storage", storage, "--json", "--set", "connectivity.space=factors"),
         *("--set", "tuning={method: lora, rank: 2}", "--set", "axes={seeds.order: [1, 2], tuning.rank: [2, 3]}"),
     )
-    assert done.code == 3, done.err
-    assert done.json["pairs"] == {"total": 6, "computed": 2, "reused": 0, "failed": 4}
-    assert "shapes differ" in done.err
+    assert done.code == 2, done.err
+    assert "unlike shapes or scales" in done.err
 
 
 def test_a_trial_that_cannot_work_is_reported_and_the_rest_is_kept(raymc, spec, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::sqlalchemy", "ignore:::alembic")
 
+BACKBONES = 1
 SMALL = ["--set", "axes={seeds.order: [1, 2]}", "--json"]
 
 
@@ -19,7 +20,9 @@ def runs(storage: Path):
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id])
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    return client, parents, [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    assert [run.data.tags["raymc.kind"] for run in children].count("backbone") == BACKBONES
+    return client, parents, [run for run in children if run.data.tags["raymc.kind"] == "minimum"]
 
 
 def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, spec, tmp_path):
