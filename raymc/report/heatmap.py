@@ -201,7 +201,7 @@ def _notes(axes: Axes, missing: np.ndarray, weak: bool) -> None:
     style = {"facecolor": EMPTY, "edgecolor": "#888888", "hatch": "///" if few else None, "linewidth": 0.0}
     handles = [Patch(label="no value", **style)] if missing.any() else []
     if weak:
-        handles.append(Patch(label="* below the floor", facecolor="none", linewidth=0.0))
+        handles.append(Patch(label="* below\nthe floor", facecolor="none", linewidth=0.0))
     if few:
         for row, column in np.argwhere(missing):
             axes.add_patch(_cell(row, column, style))

@@ -12,8 +12,8 @@ _ABBREVIATIONS = {"train.learning_rate": "lr", "train.batch_size": "batch"}  # n
 
 
 def name_of(point: Point) -> str:
-    """A minimum's name: the one that the spec gives it, where it exists already; else its values on the axes."""
-    return point.existing or point_name(point.values)
+    """A minimum's name: the one that the spec gives it, where it exists already; else its values on telling axes."""
+    return point.existing or point_name({name: point.values[name] for name in point.telling or point.values})
 
 
 def point_name(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ class Point:
     values: dict[str, Any]
     trial: TrialSpec
     existing: str | None = None  # the name of a minimum that isn't trained here
+    telling: tuple[str, ...] = ()  # axes that tell it from the others: of a zipped group the first, where that does
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class SweepSpec(Spec):
         steps: list[list[dict[str, tuple[int, Any]]]] = [
             [{name: (i, value)} for i, value in enumerate(axis_values(axis, name))] for name, axis in self.axes.items()
         ]
+        telling = list(self.axes)
         for group in self.zip:
             columns = {name: axis_values(axis, name) for name, axis in group.items()}
             lengths = {name: len(values) for name, values in columns.items()}
@@ -139,6 +142,9 @@ class SweepSpec(Spec):
                 said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
                 raise PointError(f"axes zipped together differ in length: {said}", {}, {next(iter(group)): 0})
             count = next(iter(lengths.values()), 1)
+            first = next(iter(columns), "")
+            alone = len({json.dumps(value, sort_keys=True, default=str) for value in columns.get(first, ())}) == count
+            telling += [first] if alone else list(columns)
             steps.append([{name: (i, values[i]) for name, values in columns.items()} for i in range(count)])
         count = math.prod(map(len, steps))
         if count > MAX_POINTS:
@@ -157,7 +163,7 @@ class SweepSpec(Spec):
                 said = ", ".join(f"{name}={values[name]}" for name in twice)
                 raise PointError(f"the same trial twice: {said}", values, twice)
             seen[text] = choice
-            points.append(Point(values, trial))
+            points.append(Point(values, trial, telling=tuple(telling)))
         points += [Point({}, one.trial(self.model, self.task), one.name) for one in self.minima]
         return tuple(points)
 

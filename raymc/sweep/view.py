@@ -181,6 +181,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     return SweepView(
         name=spec.name,
         minima=views,
+        weak=frozenset(weak),
         backbones=[
             backbone_view(sweep.store, key, backbone)
             for key, backbone in backbones_of(dict(points), set(points)).items()

@@ -78,13 +78,15 @@ def number(value: float) -> str:
 def _headline(view: SweepView) -> str:
     count = len(view.minima)
     failed = sum(minimum.status == "failed" for minimum in view.minima)
-    pairs = (count - failed) * (count - failed - 1) // 2
     minima = f"{count} {'minimum' if count == 1 else 'minima'}" + (f" ({failed} failed)" if failed else "")
-    said = f"**{minima}, {pairs} {'pair' if pairs == 1 else 'pairs'}.**"
     if not view.matrices:
-        return said
+        return f"**{minima}.**"
     cells = _cells(view.matrices[0])
-    values = [cells[i][j] for i in range(len(cells)) for j in range(i) if math.isfinite(cells[i][j])]
+    weak = [str(key) in view.weak for key in view.matrices[0].values.index]
+    there = [(i, j) for i in range(len(cells)) for j in range(i) if math.isfinite(cells[i][j])]
+    values = [cells[i][j] for i, j in there if not weak[i] and not weak[j]]
+    below = f" ({len(there) - len(values)} with an end below the floor)" if len(values) < len(there) else ""
+    said = f"**{minima}, {len(there)} {'pair' if len(there) == 1 else 'pairs'}{below}.**"
     if not values:
         return said
     mean = math.fsum(values) / len(values)

@@ -91,7 +91,7 @@ class SweepView:
     """One whole sweep as it stands in the store.
 
     `backbones`: what the sweep pre-trained. `minima`: all of them, failed ones too; a minimum that an earlier view
-    had and this one lacks leaves the tracker.
+    had and this one lacks leaves the tracker. `weak`: keys of those that count in no conclusion.
     `axes`: dotted name to the values taken. `params`: fields that all minima share (what an axis varies belongs in
     `axes`, so that a sweep that grows keeps its run). `matrices`: the headline first. `tables`: artifact name ending
     in .json (shown as a table), .csv or .parquet. `texts`: artifact name to text. `figures`: artifact name to a
@@ -101,6 +101,7 @@ class SweepView:
     name: str
     minima: Sequence[MinimumView]
     backbones: Sequence[MinimumView] = ()
+    weak: frozenset[str] = frozenset()
     description: str = ""
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     params: Mapping[str, Value] = field(default_factory=dict)
@@ -119,6 +120,7 @@ class SweepView:
     def digest(self) -> str:
         """20 hex digits that stand for all of the above; a figure counts by its name."""
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        parts["weak"] = sorted(self.weak)
         parts["minima"] = [(view.key, view.digest) for view in self.minima]
         parts["backbones"] = [(view.key, view.digest) for view in self.backbones]
         parts["figures"] = list(self.figures)

@@ -91,7 +91,7 @@ def test_weak_minima_have_a_star_and_it_is_explained():
     weak, groups = [True, False, False, True], ["x", "y", "x", "y"]
     axes = matrix_figure(square(4), ["a", "b", "c", "d"], "title", "nats", groups, weak=weak).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a *", "c", "b", "d *"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["* below the floor"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["* below\nthe floor"]
     assert matrix_figure(square(4), labels(4), "title", "nats", weak=[False] * 4).axes[0].get_legend() is None
 
 
