@@ -237,22 +237,20 @@ class Evaluator:
             return self._endpoints[known]
         self._endpoints.pop(known, None)  # of a minimum that was damaged and trained again
         made = self._made(key)
-        heads = self._sets.kind == "classifier"
-        if heads and not lender and set(made.labels) != set(labels):
+        order = None if lender else labels or None
+        if order and set(made.labels) != set(order):
             raise RaymcError(f"{key} has labels {', '.join(made.labels)}, the task {', '.join(labels)}")
         folder = self._store.folder(layout.MINIMA, key)
         head = self._endpoint(kind, model, lender, labels)[0].cpu() if lender else None
-        order = labels if heads and not lender else None
         vector = model.read(folder, made.trial, made.labels, head_from=head, order=order).to(self._device)
         self.loads += 1
-        size = vector.numel() * 4
-        while len(self._endpoints) > 1 and self._cached_bytes() + size > self._cache_bytes:
+        while len(self._endpoints) > 1 and self._cached_bytes() + model.nbytes > self._cache_bytes:
             self._endpoints.popitem(last=False)
         self._endpoints[known] = (vector, weights)
         return vector, weights
 
     def _cached_bytes(self) -> int:
-        return sum(vector.numel() * 4 for vector, _ in self._endpoints.values())
+        return sum(vector.nbytes for vector, _ in self._endpoints.values())
 
     def _made(self, key: str) -> _Made:
         """What made a minimum. Unless it is cached, its hashes are checked."""

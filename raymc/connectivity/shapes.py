@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from raymc.specs.connectivity import Space
-from raymc.specs.content import backbone_folder, is_folder
+from raymc.specs.content import backbone_folder, read_config
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical
 from raymc.specs.model import GrammarBackbone, ModelSpec
@@ -120,9 +119,7 @@ def shape_of(model: ModelSpec) -> dict[str, Any] | None:
         return {name: made[name] for name in _SIZES if name in made} | {"tokenizer": tokenizer} if made else None
     try:
         folder = backbone_folder(model)
-        if folder is None or not is_folder(folder) or not (folder / "config.json").is_file():
-            return None
-        config = json.loads((folder / "config.json").read_bytes())
-    except (RaymcError, ValueError):
-        return None  # no such package, or no JSON: said where backbones are looked at
-    return {name: config[name] for name in _SIZES if name in config} if isinstance(config, dict) else None
+    except RaymcError:  # no such package: said where backbones are looked at
+        return None
+    config = None if folder is None else read_config(folder)
+    return None if config is None else {name: config[name] for name in _SIZES if name in config}

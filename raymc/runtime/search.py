@@ -15,6 +15,7 @@ from ray.tune.callback import Callback
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.stopper import Stopper
 
+from raymc.runtime.cluster import Shape
 from raymc.runtime.trial import FAILED, Settings, Trial, tune_trial
 from raymc.specs.progress import Progress
 from raymc.store.store import Store
@@ -119,7 +120,7 @@ def _search(
     store = live.store
     nested = settings.workers > 1
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
-    own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else _bundle(settings)
+    own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else Shape(settings.cpus, settings.gpus).bundle()
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     tuner = tune.Tuner(
         tune.with_resources(tune_trial, PlacementGroupFactory([own])),
@@ -161,10 +162,6 @@ def _search(
 
 def _key(trial: Any) -> str:
     return trial.config["trial"]["key"]
-
-
-def _bundle(settings: Settings) -> dict[str, float]:
-    return {"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})}
 
 
 def _reason(trial: Any) -> str:

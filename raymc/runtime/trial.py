@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from raymc.runtime.cluster import Shape
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import Pretrained
 from raymc.specs.trial import TrialSpec
@@ -135,7 +136,7 @@ def _with_train(trial: Trial, settings: Settings) -> None:
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.workers,
             use_gpu=bool(settings.gpus),
-            resources_per_worker={"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})},
+            resources_per_worker=Shape(settings.cpus, settings.gpus).bundle(),
         ),
         run_config=ray.train.RunConfig(
             name=f"{trial.key}-{os.getpid()}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 
 class Spec(BaseModel):
@@ -40,3 +40,11 @@ def variant_of(value: Any, kinds: Mapping[str, str], otherwise: str) -> str | No
         found = [variant for key, variant in kinds.items() if key in value]
         return found[0] if len(found) == 1 else None
     return type(value).__name__ if isinstance(value, Spec) else otherwise
+
+
+def within_steps(value: int | None, info: ValidationInfo) -> int | None:
+    """A snapshot of a run of `steps` updates, a field before it. Raises ValueError for one past the end."""
+    steps = info.data.get("steps")
+    if value is not None and steps is not None and value > steps:
+        raise ValueError(f"{value} is past the end of the run, {steps} steps")
+    return value

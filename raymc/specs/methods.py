@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from raymc.specs.content import backbone_folder, is_folder, positions
+from raymc.specs.content import backbone_folder, positions, read_config
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import GrammarBackbone, ModelSpec
 from raymc.specs.taken import existing_peft
@@ -147,9 +145,4 @@ def _config(model: ModelSpec) -> dict[str, Any]:
         folder = backbone_folder(model)
     except RaymcError:  # said elsewhere
         return {}
-    path = Path() if folder is None else folder / "config.json"
-    try:
-        body = json.loads(path.read_bytes()) if folder is not None and is_folder(folder) else {}
-    except (OSError, ValueError):
-        return {}
-    return body if isinstance(body, dict) else {}
+    return {} if folder is None else read_config(folder) or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,28 @@ def existing_content(model: ModelSpec, base: str | None) -> dict[str, Any]:
 
     `base`: the backbone, where it isn't the one that adapter_config.json names. Raises RaymcError.
     """
-    files, revision = backbone_content(model, adapter=True), None
-    if base is None and (config := _adapter(model)) is not None:
-        base, revision = config.get("base_model_name_or_path"), config.get("revision")
-        if isinstance(base, str) and is_folder(base):
-            base, revision = str(Path(base).resolve()), None
-        elif not isinstance(base, str) or not base or Path(base).is_absolute():
-            base = None  # it can't be opened, which is said where it is
+    files = backbone_content(model, adapter=True)
+    found, revision = adapter_base(_adapter(model) or {}, base)
+    if found and base is None and Path(found).is_absolute() and not is_folder(found):
+        found = None  # it can't be opened, which is said where it is
     return {
         "existing": files,
-        "base": backbone_content(ModelSpec(backbone=base, revision=revision)) if base else None,
+        "base": backbone_content(ModelSpec(backbone=found, revision=revision)) if found else None,
     }
+
+
+def adapter_base(config: Mapping[str, Any], base: str | None) -> tuple[str | None, str | None]:
+    """The backbone that an adapter stands on, and its hub revision; (None, None) where there is none.
+
+    `base`, where it is given; else what `config`, the entries of adapter_config.json, names. A folder's path is made
+    absolute.
+    """
+    revision = None
+    if base is None:
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
+        return None, None
+    return (str(Path(base).resolve()), None) if is_folder(base) else (base, revision)
 
 
 def existing_fault(model: ModelSpec, base: str | None) -> tuple[str, str] | None:

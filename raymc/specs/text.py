@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec, variant_of
+from raymc.specs.base import (
+    BelowOne,
+    Count,
+    Flag,
+    Fraction,
+    NonNegative,
+    Positive,
+    Seed,
+    Spec,
+    variant_of,
+    within_steps,
+)
 
 
 class TextFiles(Spec):
@@ -102,13 +113,7 @@ class TextBackbone(Spec):
     span_length: Positive = Field(default=3.0, description="mean tokens of a corrupted span")
     validation_rows: Count = Field(default=200, description="sequences of the validation text for perplexity")
 
-    @field_validator("snapshot")
-    @classmethod
-    def _within(cls, value: int | None, info: ValidationInfo) -> int | None:
-        steps = info.data.get("steps")
-        if value is not None and steps is not None and value > steps:
-            raise ValueError(f"{value} is past the end of the run, {steps} steps")
-        return value
+    _within = field_validator("snapshot")(within_steps)
 
     @model_validator(mode="after")
     def _one_origin(self) -> TextBackbone:

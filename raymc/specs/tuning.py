@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec
+from raymc.specs.base import BelowOne, Count, Flag, Fraction, NonNegative, Positive, Seed, Spec, within_steps
 
 
 class FullTuning(Spec):
@@ -135,13 +135,7 @@ class TrainSpec(Spec):
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the forward pass; weights stay fp32")
 
-    @field_validator("snapshot")
-    @classmethod
-    def _within(cls, value: int | None, info: ValidationInfo) -> int | None:
-        steps = info.data.get("steps")
-        if value is not None and steps is not None and value > steps:
-            raise ValueError(f"{value} is past the end of the run, {steps} steps")
-        return value
+    _within = field_validator("snapshot")(within_steps)
 
 
 class Seeds(Spec):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.specs.errors import CorruptArtefact, RaymcError
-from raymc.specs.naming import name_of, point_name
 from raymc.specs.results import METRICS
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
@@ -19,7 +18,6 @@ from raymc.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Sweep", "name_of", "open_sweep", "point_name", "write_sweep"]
 _LAST = {"minima": "below_floor", "profiles": "head", "barriers": "differs"}  # columns that early versions lack
 
 

@@ -274,6 +274,13 @@ def line_of(error: BaseException) -> str:
 
 
 def config_labels(folder: Path) -> tuple[str, ...]:
-    """Label names of a saved classifier, in the order of its logits."""
-    id2label = json.loads((folder / "config.json").read_text())["id2label"]
-    return tuple(id2label[i] for i in sorted(id2label, key=int))
+    """Label names of a saved classifier, in the order of its logits; LABEL_0, LABEL_1, ... where its config names none.
+
+    Raises RaymcError where there is no config.json that can be read.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RaymcError(f"{folder} is no checkpoint: {line_of(error)}") from error
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
+    return tuple(str(names[i]) for i in sorted(names, key=int))

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from raymc.specs.content import backbone_folder, hub_commit
 from raymc.specs.errors import RaymcError
@@ -21,7 +21,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import folders, houlsby
 from raymc.tasks.adapters import plain_name
-from raymc.tasks.backbones import HEADS, line_of, load_model, load_tokenizer, source, tokenizer_digest
+from raymc.tasks.backbones import config_labels, line_of, load_model, load_tokenizer, source, tokenizer_digest
 
 _CONFIGS = ("config.json", houlsby.CONFIG, layout.PROVENANCE)
 _SAFE = (*_CONFIGS, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
@@ -60,7 +60,7 @@ def existing_labels(trial: TrialSpec) -> tuple[str, ...]:
     """
     folder = _folder(trial, (*_CONFIGS, houlsby.WEIGHTS))
     if folders.is_whole(folder):
-        labels = _config_labels(folder)
+        labels = config_labels(folder)
     else:
         labels = _adapter_labels(trial, folder)
     known = {*(trial.task.labels or ()), *trial.task.rename.values()}
@@ -80,7 +80,7 @@ def _adapter_labels(trial: TrialSpec, folder: Path) -> tuple[str, ...]:
         if labels and count in (None, len(labels)):
             return labels
     base = _base(trial, folder)
-    labels = _config_labels(_folder(trial.model_copy(update={"model": base}), _CONFIGS))
+    labels = config_labels(_folder(trial.model_copy(update={"model": base}), _CONFIGS))
     if count in (None, len(labels)):
         return labels
     return tuple(f"LABEL_{i}" for i in range(count or 0))
@@ -96,22 +96,10 @@ def _base(trial: TrialSpec, folder: Path) -> ModelSpec:
 def _head_rows(folder: Path) -> int | None:
     """How many labels an adapter's saved head has; None where it holds none."""
     try:
-        with safe_open(folder / houlsby.WEIGHTS, framework="pt") as file:
-            names = [name for name in file.keys() if plain_name(name).split(".")[0] in HEADS]  # noqa: SIM118
-            rows = [file.get_slice(name).get_shape()[0] for name in names if ".dense." not in name]
+        rows = [shape[0] for name, shape in folders.saved_head(folder).items() if ".dense." not in name]
     except (OSError, SafetensorError) as error:
         raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
     return rows[0] if rows else None
-
-
-def _config_labels(folder: Path) -> tuple[str, ...]:
-    """Label names in a config.json; transformers' LABEL_0 and LABEL_1 where it has none."""
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise RaymcError(f"{folder} is no checkpoint: {line_of(error)}") from error
-    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
-    return tuple(str(names[i]) for i in sorted(names, key=int))
 
 
 def _check_backbone(trial: TrialSpec, folder: Path) -> None:

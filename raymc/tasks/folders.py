@@ -16,6 +16,7 @@ from safetensors import safe_open
 from raymc.specs.content import is_folder
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import ModelSpec
+from raymc.specs.taken import adapter_base
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import ExistingTuning, FullTuning
 from raymc.store.store import Store
@@ -62,7 +63,7 @@ def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store
                 )
             config = adapter_config(folder)
             standing = base_trial(trial, config)
-            if trial.model.kind == "classifier" and standing is not trial and not _holds_head(folder):
+            if trial.model.kind == "classifier" and standing is not trial and not saved_head(folder):
                 standing = _with_own_head(standing)
             base = load_model(standing, labels, store)
             if config["peft_type"] == houlsby.PEFT_TYPE:
@@ -72,9 +73,11 @@ def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
 
 
-def _holds_head(folder: Path) -> bool:
+def saved_head(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the classification head's tensors that an adapter's folder holds; {} where it holds none."""
     with safe_open(folder / houlsby.WEIGHTS, framework="pt") as file:
-        return any(adapters.plain_name(name).split(".")[0] in HEADS for name in file.keys())  # noqa: SIM118
+        names = [name for name in file.keys() if adapters.plain_name(name).split(".")[0] in HEADS]  # noqa: SIM118
+        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
 
 
 def _with_own_head(trial: TrialSpec) -> TrialSpec:
@@ -105,14 +108,10 @@ def base_trial(trial: TrialSpec, config: dict[str, Any]) -> TrialSpec:
     """
     if not isinstance(trial.tuning, ExistingTuning):
         return trial
-    base, revision = trial.tuning.base, None
+    base, revision = adapter_base(config, trial.tuning.base)
     if base is None:
-        base, revision = config.get("base_model_name_or_path"), config.get("revision")
-    if not base:
         raise RaymcError(f"{trial.model.backbone}: its {houlsby.CONFIG} names no backbone; give its base")
-    if is_folder(base):
-        base, revision = str(Path(base).resolve()), None
-    elif Path(base).is_absolute():
+    if Path(base).is_absolute() and not is_folder(base):
         raise RaymcError(f"{trial.model.backbone}: its backbone {base} isn't there; give its base")
     model = trial.model
     return TrialSpec(

@@ -9,7 +9,7 @@ from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import backbones, existing, tuning
-from raymc.training.provenance import commit_of_raymc, versions
+from raymc.training.provenance import of_minimum
 
 
 def take(trial: TrialSpec, store: Store) -> None:
@@ -22,21 +22,7 @@ def take(trial: TrialSpec, store: Store) -> None:
     labels = existing.existing_labels(trial) if trial.model.kind == "classifier" else ()
     model, tokenizer = existing.open_existing(trial, labels, store)
     seconds = {"load": time.perf_counter() - started, "train": 0.0}
-    provenance = {
-        "key": trial.key,
-        "trajectory": trial.trajectory,
-        "content": trial.content,
-        "trial": trial.model_dump(mode="json"),
-        "labels": list(labels),
-        "rows": 0,
-        "steps": 0,
-        "tokens": 0,
-        "seconds": seconds,
-        "device": "cpu",
-        "workers": 1,
-        "versions": versions(),
-        "commit": commit_of_raymc(),
-    }
+    provenance = of_minimum(trial, labels, rows=0, steps=0, tokens=0, seconds=seconds, device="cpu", workers=1)
     with store.create(layout.MINIMA, trial.key) as folder:
         tuning.save(model, trial, folder, model.state_dict())
         tokenizer.save_pretrained(folder)

@@ -22,7 +22,7 @@ from raymc.training.checkpoint import Checkpoints
 from raymc.training.loop import Keep, Recipe, Report, train
 from raymc.training.objectives import objective_of
 from raymc.training.parallel import Group
-from raymc.training.provenance import commit_of_raymc, versions
+from raymc.training.provenance import of_minimum
 from raymc.training.schedule import steps_of
 
 
@@ -140,20 +140,15 @@ def _recipe(trial: TrialSpec, steps: int, log_every: int) -> Recipe:
 
 
 def _provenance(trial: TrialSpec, data: _Data, step: int, seconds: dict[str, float], group: Group) -> dict[str, Any]:
-    return {
-        "key": trial.key,
-        "trajectory": trial.trajectory,
-        "content": trial.content,
-        "trial": trial.model_dump(mode="json"),
-        "labels": list(data.labels),
-        "rows": len(data.rows),
-        "rows_digest": data.digest,
-        "steps": step,
-        "tokens": int(data.tokens.offsets[-1]),
-        "seconds": seconds,
-        "device": group.device,
-        "workers": group.size,
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "commit": commit_of_raymc(),
-    }
+    return of_minimum(
+        trial,
+        data.labels,
+        rows=len(data.rows),
+        rows_digest=data.digest,
+        steps=step,
+        tokens=int(data.tokens.offsets[-1]),
+        seconds=seconds,
+        device=group.device,
+        workers=group.size,
+        threads=torch.get_num_threads(),
+    )

@@ -5,6 +5,23 @@ from __future__ import annotations
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from raymc.specs.trial import TrialSpec
+
+
+def of_minimum(trial: TrialSpec, labels: tuple[str, ...], **measured: Any) -> dict[str, Any]:
+    """What minimum.json says: the trial that made it, what was measured on the way, and the software."""
+    return {
+        "key": trial.key,
+        "trajectory": trial.trajectory,
+        "content": trial.content,
+        "trial": trial.model_dump(mode="json"),
+        "labels": list(labels),
+        **measured,
+        "versions": versions(),
+        "commit": commit_of_raymc(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -190,7 +190,7 @@ def test_a_head_of_three_labels_loads_in_peft(trial, store, trained_model):
 
 def test_nothing_is_there_until_it_is_whole(trial, store, monkeypatch):
     spec = trial()
-    monkeypatch.setattr(module, "commit_of_raymc", lambda: 1 / 0)
+    monkeypatch.setattr("raymc.training.provenance.commit_of_raymc", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(spec, store)
     assert not store.has(layout.MINIMA, spec.key)
