@@ -1,54 +1,154 @@
-"""Barrier heights of a path from its values at points t; one definition each, named by its source.
+"""What a path's values at points t amount to: barrier heights and integrals; one definition each, named by its source.
 
+Each takes t, P rising values from 0 to 1, and the values there: P of them, giving a float, or a numpy array of shape
+(..., P), many profiles at the same t, giving an array of shape (...). All raise ValueError for what is no profile.
 The supremum is taken over the points of the profile, the ends counted, so no barrier is negative except
 where stated; few points can miss a narrow peak, and noise biases a maximum upward.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, overload
+
+import numpy as np
 
 
-def entezari(t: Sequence[float], loss: Sequence[float]) -> float:
+class Measure(Protocol):
+    """A number read off a profile; batched where the values are."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, t: Sequence[float], values: Sequence[float], /) -> float: ...
+    @overload
+    def __call__(self, t: Sequence[float] | np.ndarray, values: np.ndarray, /) -> Any: ...
+    def __call__(self, t: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, /) -> Any: ...
+
+
+def _measure(of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Measure:
+    """`of`, given checked float64 arrays of shapes (P,) and (..., P); a plain float for a single profile."""
+
+    @functools.wraps(of)
+    def measure(t: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, /) -> Any:
+        points, heights = np.asarray(t, dtype=np.float64), np.asarray(values, dtype=np.float64)
+        _check(points, heights)
+        found = of(points, heights)
+        return found.item() if heights.ndim == 1 else found
+
+    return measure
+
+
+@_measure
+def entezari(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """max_t [ L(t) - ((1 - t) L(0) + t L(1)) ], in the loss's unit; 0 or more (Entezari et al. 2021, eq. 1)."""
-    return max(_excess(t, loss))
+    return _excess(t, loss).max(axis=-1)
 
 
-def ainsworth(t: Sequence[float], loss: Sequence[float]) -> float:
+@_measure
+def ainsworth(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """max_t L(t) - (L(0) + L(1)) / 2, in the loss's unit; 0 or more (Ainsworth et al. 2022, released code).
 
     Where the ends differ it is at least half their difference, on a straight profile too.
     """
-    _check(t, loss)
-    return max(loss) - (loss[0] + loss[-1]) / 2
+    return _over_ends(loss)
 
 
-def frankle(t: Sequence[float], error: Sequence[float]) -> float:
+@_measure
+def frankle(t: np.ndarray, error: np.ndarray) -> np.ndarray:
     """max_t E(t) - (E(0) + E(1)) / 2 of the error rate E, as a fraction (Frankle et al. 2020, instability).
 
     Below 0.02 they call the pair stable.
     """
-    return ainsworth(t, error)
+    return _over_ends(error)
 
 
-def peak(t: Sequence[float], loss: Sequence[float]) -> float:
+@_measure
+def peak(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """The t at which Entezari's barrier is attained: the first, where several tie; 0 where there is no barrier."""
-    excess = _excess(t, loss)
-    return t[excess.index(max(excess))]
+    return t[_excess(t, loss).argmax(axis=-1)]
 
 
-def _excess(t: Sequence[float], loss: Sequence[float]) -> list[float]:
-    """Height over the chord; exactly 0 at both ends."""
-    _check(t, loss)
-    first, rise = loss[0], loss[-1] - loss[0]  # written so that a flat profile is flat to the last bit
-    inner = [value - (first + x * rise) for x, value in zip(t[1:-1], loss[1:-1], strict=True)]
-    return [0.0, *inner, 0.0]
+@_measure
+def saddle(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """max_t L(t), the highest point of the path, in the loss's unit (Draxler et al. 2018)."""
+    return loss.max(axis=-1)
 
 
-def _check(t: Sequence[float], values: Sequence[float]) -> None:
-    if len(t) != len(values) or len(t) < 2 or t[0] != 0.0 or t[-1] != 1.0:
+@_measure
+def convexity_gap(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """max over points i < k < j of L(t_k) less the chord from i to j at t_k; Entezari's barrier or more.
+
+    The largest of the Entezari barriers of all sub-segments, in the loss's unit (Juneja et al. 2023, section 2); 0 for
+    a convex profile. The lowest chord at t_k is the profile's lower convex envelope, so this is the greatest height
+    above the envelope, O(P^2) a profile.
+    """
+    count = len(t)
+    profiles = loss.reshape(-1, count)
+    gap = _excess(t, profiles).max(axis=-1)
+    corner = np.zeros(len(profiles), dtype=np.intp)  # the envelope's latest corner, or the next one once it is reached
+    slope, base, start = np.empty(len(profiles)), profiles[:, 0].copy(), np.zeros(len(profiles))
+    for k in range(count - 1):
+        here = np.flatnonzero(corner == k)
+        if len(here):  # the envelope goes on to the point seen from here under the least slope
+            slopes = (profiles[here, k + 1 :] - profiles[here, k, None]) / (t[k + 1 :] - t[k])
+            least = slopes.argmin(axis=-1)
+            corner[here] = k + 1 + least
+            slope[here], base[here], start[here] = slopes[np.arange(len(here)), least], profiles[here, k], t[k]
+        above = profiles[:, k + 1] - (base + slope * (t[k + 1] - start))
+        np.maximum(gap, above, out=gap, where=corner != k + 1)  # a corner is on the envelope, whatever the rounding
+    return gap.reshape(loss.shape[:-1])
+
+
+@_measure
+def mean_loss(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """E_{t ~ U(0, 1)} L(t) by the trapezoidal rule, in the loss's unit: what curves are fitted to (Garipov et al. 2018,
+    eq. 2)."""
+    return _trapezoid(loss, t)
+
+
+@_measure
+def better(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """How many points between the ends are lower than both ends."""
+    return (loss[..., 1:-1] < np.minimum(loss[..., :1], loss[..., -1:])).sum(axis=-1)
+
+
+def integral(length: Sequence[float] | np.ndarray, loss: Sequence[float] | np.ndarray) -> Any:
+    """Mean of the loss along the path by arc length, in the loss's unit (Garipov et al. 2018, eq. 1).
+
+    `length`: (P,) of the path from its start to each point, starting at 0 and never falling; the trapezoidal rule.
+    `loss`: (P,), giving a float, or (..., P), giving an array. A path of length 0 stays at one place: then the plain
+    mean over its points. Raises ValueError for other lengths.
+    """
+    along, heights = np.asarray(length, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    if along.ndim != 1 or heights.shape[-1:] != along.shape or len(along) < 2 or not np.isfinite(heights).all():
+        raise ValueError("an integral needs a finite loss for each length, two or more")
+    if along[0] != 0.0 or not np.isfinite(along).all() or (np.diff(along) < 0).any():
+        raise ValueError("an integral needs lengths from 0 that never fall")
+    found = _trapezoid(heights, along) / along[-1] if along[-1] else heights.mean(axis=-1)
+    return float(found) if heights.ndim == 1 else found
+
+
+def _excess(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Height over the chord, (..., P); exactly 0 at both ends."""
+    first, rise = loss[..., :1], loss[..., -1:] - loss[..., :1]  # so that a flat profile is flat to the last bit
+    excess = loss - (first + t * rise)
+    excess[..., 0] = excess[..., -1] = 0.0
+    return excess
+
+
+def _over_ends(values: np.ndarray) -> np.ndarray:
+    """Height of the highest point over the mean of the ends."""
+    return values.max(axis=-1) - (values[..., 0] + values[..., -1]) / 2
+
+
+def _trapezoid(values: np.ndarray, along: np.ndarray) -> np.ndarray:
+    return ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(along)).sum(axis=-1)
+
+
+def _check(t: np.ndarray, values: np.ndarray) -> None:
+    if t.ndim != 1 or values.shape[-1:] != t.shape or len(t) < 2 or t[0] != 0.0 or t[-1] != 1.0:
         raise ValueError("a profile needs a value for each t, from t = 0 to t = 1")
-    if not all(x < y for x, y in pairwise(t)) or not all(map(math.isfinite, values)):
+    if not (np.diff(t) > 0).all() or not np.isfinite(values).all():
         raise ValueError("a profile needs rising values of t and finite values")
