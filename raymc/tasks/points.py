@@ -81,6 +81,10 @@ class PointModel:
         if self._compute is not self.flat:
             self._compute.copy_(self.flat)
 
+    def views(self, buffer: torch.Tensor) -> Views:
+        """The tensors of a flat vector of this layout by name, as views."""
+        return dict(zip(self.names, self._views(buffer), strict=True))
+
     def read(
         self,
         folder: Path,
