@@ -20,7 +20,7 @@ from raymc.specs.results import Evaluation, Profile
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
-from raymc.tasks.backbones import tokenizer_digest
+from raymc.tasks.minima import Made, Minima
 from raymc.tasks.points import PointModel, architecture_of, is_whole
 from raymc.tasks.scoring import Score, make_scorer
 from raymc.tasks.tokens import Tokens
@@ -46,15 +46,6 @@ class TokenSets:
     trials: Mapping[str, TrialSpec] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What is known of a minimum: the trial that makes it, its labels and its tokenizer's digest."""
-
-    trial: TrialSpec
-    labels: tuple[str, ...]
-    tokenizer: str
-
-
 class Evaluator:
     """One worker's evaluator. Keeps few models, and endpoints as flat vectors up to `cache_bytes` (two at least)."""
 
@@ -75,7 +66,7 @@ class Evaluator:
         self._models: OrderedDict[str, PointModel] = OrderedDict()
         self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
         self._fresh: set[str] = set()  # whose hashes were checked for the task in hand
-        self._digests: dict[str, str] = {}  # of tokenizers, by their file's hash: they take a while to parse
+        self._minima = Minima(store, sets.trials)
         self.loads = 0
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
@@ -84,9 +75,9 @@ class Evaluator:
         made = self._made(task.key)
         results = []
         for split in task.splits:
-            labels = self._labels(split)
-            kind, model = self._model_of(task.key, task.space, labels)
-            vector, weights = self._endpoint(kind, model, task.key, labels)
+            labels = self.labels(split)
+            kind, model = self.opened(task.key, task.space, labels)
+            vector, weights = self.vector(kind, model, task.key, labels)
             model.flat.copy_(vector)
             model.refresh()
             started = time.perf_counter()
@@ -115,7 +106,7 @@ class Evaluator:
         self._fresh.clear()
         groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for split, head in zip(task.splits, task.heads, strict=True):
-            groups.setdefault((head, self._labels(split)), []).append(split)
+            groups.setdefault((head, self.labels(split)), []).append(split)
         found = {
             profile.split: profile
             for (head, labels), splits in groups.items()
@@ -131,10 +122,10 @@ class Evaluator:
         made = self._made(owner)
         if made.tokenizer != self._made(task.b if owner == task.a else task.a).tokenizer:
             raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
-        kind, model = self._model_of(owner, task.space, labels)
+        kind, model = self.opened(owner, task.space, labels)
         lender = "" if head == "path" else owner
-        a, a_weights = self._endpoint(kind, model, task.a, labels, "" if task.a == owner else lender)
-        b, b_weights = self._endpoint(kind, model, task.b, labels, "" if task.b == owner else lender)
+        a, a_weights = self.vector(kind, model, task.a, labels, "" if task.a == owner else lender)
+        b, b_weights = self.vector(kind, model, task.b, labels, "" if task.b == owner else lender)
         known = {split: self._known(split, head, ends, a_weights, b_weights) for split in splits}
         curve: Curve = CURVES[task.curve](a, b)
         distance, cosine = l2_and_cosine(a, b)
@@ -192,11 +183,11 @@ class Evaluator:
                 raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
         return (None if head == "b" else first, None if head == "a" else last)
 
-    def _labels(self, split: str) -> tuple[str, ...]:
+    def labels(self, split: str) -> tuple[str, ...]:
         """The order of the logits that a row set is scored in; () for models that score any labels' texts."""
         return self._sets.labels[split] if self._sets.kind == "classifier" else ()
 
-    def _scorer(self, made: _Made, split: str) -> Any:
+    def _scorer(self, made: Made, split: str) -> Any:
         known = (made.tokenizer, split)
         if known not in self._scorers:
             if made.tokenizer not in self._sets.tokens:
@@ -205,7 +196,7 @@ class Evaluator:
             self._scorers[known] = make_scorer(self._sets.kind, tokens, self._token_budget, self._device)
         return self._scorers[known]
 
-    def _model_of(self, key: str, space: str, labels: tuple[str, ...]) -> tuple[str, PointModel]:
+    def opened(self, key: str, space: str, labels: tuple[str, ...]) -> tuple[str, PointModel]:
         """A model of this minimum's kind, and what tells the kind: one in hand where it fits."""
         made = self._made(key)
         body = made.trial.model_dump(mode="json")
@@ -223,7 +214,7 @@ class Evaluator:
             self._models[kind].to(self._device, self._precision)
         return kind, self._models[kind]
 
-    def _endpoint(
+    def vector(
         self, kind: str, model: PointModel, key: str, labels: tuple[str, ...], lender: str = ""
     ) -> tuple[torch.Tensor, str]:
         """A minimum's flat vector in a model's layout, and the digest of its weights.
@@ -241,7 +232,7 @@ class Evaluator:
         if order and set(made.labels) != set(order):
             raise RaymcError(f"{key} has labels {', '.join(made.labels)}, the task {', '.join(labels)}")
         folder = self._store.folder(layout.MINIMA, key)
-        head = self._endpoint(kind, model, lender, labels)[0].cpu() if lender else None
+        head = self.vector(kind, model, lender, labels)[0].cpu() if lender else None
         vector = model.read(folder, made.trial, made.labels, head_from=head, order=order).to(self._device)
         self.loads += 1
         while len(self._endpoints) > 1 and self._cached_bytes() + model.nbytes > self._cache_bytes:
@@ -252,17 +243,9 @@ class Evaluator:
     def _cached_bytes(self) -> int:
         return sum(vector.nbytes for vector, _ in self._endpoints.values())
 
-    def _made(self, key: str) -> _Made:
+    def _made(self, key: str) -> Made:
         """What made a minimum. Unless it is cached, its hashes are checked."""
         if key not in self._fresh and not any(key == known[1] for known in self._endpoints):
             self._store.verify(layout.MINIMA, key, deep=True)
         self._fresh.add(key)
-        body = self._store.read_json(layout.MINIMA, key, layout.PROVENANCE)
-        trial = self._sets.trials.get(key) or TrialSpec.model_validate(body["trial"])
-        return _Made(trial, tuple(body["labels"]), self._tokenizer(key))
-
-    def _tokenizer(self, key: str) -> str:
-        known = self._store.file_digest(layout.MINIMA, key, "tokenizer.json") or key
-        if known not in self._digests:
-            self._digests[known] = tokenizer_digest(self._store.folder(layout.MINIMA, key))
-        return self._digests[known]
+        return self._minima.made(key)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
 from raymc.landscape.grid import even_points
+from raymc.specs.curves import LinearCurve, NamedCurve, exact_ends
 from raymc.specs.errors import CorruptArtefact
+from raymc.specs.fitting import Fitting, fit_content
+from raymc.specs.methods import peft_type
 from raymc.specs.results import Evaluation, EvaluationSpec, Profile
 from raymc.specs.sweep import Point, SweepSpec
+from raymc.specs.task import TaskSpec
 from raymc.store import layout
+from raymc.store.rows import has_rows
 from raymc.store.store import Store
 
 
@@ -23,14 +29,15 @@ class EndpointTask:
     key: str
     space: str
     splits: tuple[str, ...]
+    groups: tuple[str, ...] = ()  # of each row set, where its file of rows goes; none given: it isn't kept
 
 
 @dataclass(frozen=True)
 class PairTask:
     """Score one path on row sets, by name. a < b.
 
-    `heads`, one a row set: path (interpolated), or the end (a or b) whose head is fixed along the path. Where it is
-    the path's, the ends are known from their evaluations; else the other end is scored with that head too.
+    `curve`: its name in tables; `how`: what it is. `heads`, one a row set: path (interpolated), or the end (a or b)
+    whose head is fixed along the path; the other end is scored with that head then.
     """
 
     a: str
@@ -39,6 +46,16 @@ class PairTask:
     curve: str
     splits: tuple[str, ...]
     heads: tuple[Choice, ...]
+    how: NamedCurve = field(default_factory=lambda: LinearCurve(curve="linear"))
+    fit: str = ""  # key of the fitted curve in the store
+    groups: tuple[str, ...] = ()  # of each row set, where the file of its rows goes; none given: it isn't kept
+    end_groups: tuple[tuple[str, str], ...] = ()  # of each row set, where those of the ends' evaluations lie
+
+    @property
+    def known(self) -> tuple[tuple[bool, bool], ...]:
+        """Of each row set: whether the path's ends are a and b as they are, so that their evaluations are its ends."""
+        exact = exact_ends(self.how)
+        return tuple((exact[0] and head != "b", exact[1] and head != "a") for head in self.heads)
 
 
 class Connections:
@@ -56,8 +73,13 @@ class Connections:
         ordered = [points[key] for key in self._order]
         self.selection = Selection(spec, ordered)
         self._heads = Heads(spec, ordered, labels_of)
-        self._joints = Joints(ordered, spec.connectivity.space)
+        self._points = points
+        asked = {one.title: one.space or spec.connectivity.space for one in spec.connectivity.curves}
+        self._curves = {one.title: one for one in spec.connectivity.curves}
+        self._joints = {name: Joints(ordered, name) for name in {*asked.values(), spec.connectivity.space}}
+        self._spaces = asked
         self._keys: dict[tuple[str, ...], str] = {}
+        self._fits: dict[tuple[str, str, str], str] = {}
 
     # What is asked for ------------------------------------------------------------------------------------------
 
@@ -70,7 +92,7 @@ class Connections:
 
     def total_pairs(self) -> int:
         """How many pairs there are, each counted once a curve."""
-        return sum(1 for _ in self.pairs()) * len(self.spec.connectivity.curves)
+        return sum(1 for _ in self.pairs()) * len(self._curves)
 
     def endpoint_splits(self, key: str) -> tuple[str, ...]:
         """Names of the row sets that a minimum is scored on by itself: those whose labels it has."""
@@ -84,9 +106,32 @@ class Connections:
     def _choices(self, i: int, j: int) -> list[Choice | None]:
         return [self._heads.choose(i, j, rows) for rows in self.row_sets.values()]
 
-    def space(self, *keys: str) -> str:
-        """The space in which two minima are joined, or one is scored. Raises RaymcError where two have none."""
-        return self._joints.space(*(self._place[key] for key in keys))
+    def space(self, *keys: str, curve: str | None = None) -> str:
+        """The space in which two minima are joined (by a curve), or one is scored. Raises RaymcError for none."""
+        asked = self.spec.connectivity.space if curve is None else self._spaces[curve]
+        return self._joints[asked].space(*(self._place[key] for key in keys))
+
+    def fitting(self, a: str, b: str, curve: str) -> Fitting:
+        """The fit of a fitted curve between two minima."""
+        how = self._curves[curve]
+        ends = {key: self._points[key].trial for key in (a, b)}
+        return Fitting(
+            a=a,
+            b=b,
+            space=self.space(a, b, curve=curve),
+            curve=how,
+            task=fit_task(self.spec, how),
+            kind=self.spec.model.kind,
+            trials={key: trial for key, trial in ends.items() if peft_type(trial) is not None},
+        )
+
+    def fit_key(self, a: str, b: str, curve: str) -> str:
+        """Key of the fitted curve between two minima; empty for a curve that its ends alone decide."""
+        if self._curves[curve].fitted is None:
+            return ""
+        if (a, b, curve) not in self._fits:
+            self._fits[a, b, curve] = self.fitting(a, b, curve).key
+        return self._fits[a, b, curve]
 
     def differs(self, a: str, b: str) -> str:
         """In what two minima differ: factors or axes by name."""
@@ -110,9 +155,14 @@ class Connections:
         if known not in self._keys:
             rows, precision = self.row_sets[split], self.spec.connectivity.precision
             how = EvaluationSpec(task=rows.task, split=rows.split, space=space, precision=precision, head=head)
-            points = self.spec.connectivity.points
-            self._keys[known] = how.key() if kind == "evaluation" else how.profile_key(curve, points)
+            self._keys[known] = (
+                how.key() if kind == "evaluation" else how.profile_key(self._content(curve), len(self.t))
+            )
         return self._keys[known]
+
+    def _content(self, curve: str) -> dict[str, Any]:
+        how = self._curves[curve]
+        return fit_content(how, fit_task(self.spec, how))
 
     # What there is ----------------------------------------------------------------------------------------------
 
@@ -123,22 +173,31 @@ class Connections:
         except KeyError:
             return None
         found = Evaluation.model_validate(body).model_copy(update={"split": split})  # its name may be another sweep's
-        return found if found.weights == self.store.weights_digest(layout.MINIMA, key) else None
+        if found.weights != self.store.weights_digest(layout.MINIMA, key):
+            return None
+        return found if has_rows(self.store, self.evaluation_key(split, self.space(key)), key) else None
 
     def profile(self, a: str, b: str, curve: str, split: str) -> Profile | None:
         """The stored profile between two minima's present weights. Raises CorruptArtefact."""
         head = self.heads(a, b).get(split)
         if head is None:
             return None
+        group = self.profile_key(split, self.space(a, b, curve=curve), curve, head)
         try:
-            group = self.profile_key(split, self.space(a, b), curve, head)
             body = self.store.get(layout.PROFILES, group, f"{a}-{b}")
         except KeyError:
             return None
-        found = Profile.model_validate(body).model_copy(update={"split": split})
-        present = (self.store.weights_digest(layout.MINIMA, a), self.store.weights_digest(layout.MINIMA, b))
+        found = Profile.model_validate(body).model_copy(update={"split": split, "curve": curve})
+        present = [self.store.weights_digest(layout.MINIMA, key) for key in (a, b)]
+        if fit := self.fit_key(a, b, curve):
+            present.append(self.store.weights_digest(layout.CURVES, fit) if self.store.has(layout.CURVES, fit) else "")
+        else:
+            present.append("")
         whose = {"path": "path", "a": a, "b": b}[head]
-        return found if (found.a_weights, found.b_weights, found.head) == (*present, whose) else None
+        if [found.a_weights, found.b_weights, found.fit, found.head] != [*present, whose]:
+            return None
+        kept = not self.spec.connectivity.rows or (found.row_file and has_rows(self.store, group, f"{a}-{b}"))
+        return found if kept else None
 
     def put(self, result: Evaluation | Profile) -> None:
         """Keep a result; its `split` is the row set's name in this sweep."""
@@ -154,7 +213,7 @@ class Connections:
 
     def done_pairs(self, keys: set[str]) -> int:
         """How many pairs (of curves) among these minima have a record on every split; by a look at names alone."""
-        return sum(not missing for _, _, missing in self._looked_at(keys))
+        return sum(not missing for *_, missing in self._looked_at(keys))
 
     def done_endpoints(self, keys: set[str]) -> int:
         """How many (minimum, row set) evaluations there are; by a look at names alone."""
@@ -168,32 +227,64 @@ class Connections:
     def forward_passes(self, keys: set[str]) -> tuple[int, int]:
         """(passes over one row set that are still to do, all of them), given the minima that are there; as above.
 
-        A path takes its interior points, and one end more where the other's head is fixed.
+        A path takes its interior points, and an end more where that is no minimum as it is: with the other's head, or
+        where a part of the weights stays.
         """
         endpoints = sum(len(self.endpoint_splits(key)) for key in self._order)
         total, todo = endpoints, endpoints - self.done_endpoints(keys)
         interior = len(self.t) - 2
-        for _, heads, missing in self._looked_at(keys, also_absent=True):
-            passes = {split: interior + (head != "path") for split, head in heads.items()}
+        for _, curve, heads, missing in self._looked_at(keys, also_absent=True):
+            exact = exact_ends(self._curves[curve])
+            passes = {
+                split: interior + (not exact[0] or head == "b") + (not exact[1] or head == "a")
+                for split, head in heads.items()
+            }
             total += sum(passes.values())
             todo += sum(passes[split] for split in missing)
         return todo, total
 
     def _looked_at(
         self, keys: set[str], also_absent: bool = False
-    ) -> Iterator[tuple[tuple[str, str], dict[str, Choice], list[str]]]:
-        """(pair, its heads, the row sets without a record) for every curve."""
+    ) -> Iterator[tuple[tuple[str, str], str, dict[str, Choice], list[str]]]:
+        """(pair, curve, its heads, the row sets without a record)."""
         names = _Names(self.store, layout.PROFILES)
-        for curve in self.spec.connectivity.curves:
+        for curve in self._curves:
             for a, b in self.pairs(None if also_absent else keys):
-                heads, space = self.heads(a, b), self.space(a, b)
+                heads, space = self.heads(a, b), self.space(a, b, curve=curve)
                 there = a in keys and b in keys
                 missing = [
                     split
                     for split, head in heads.items()
                     if not there or f"{a}-{b}" not in names.of(self.profile_key(split, space, curve, head))
                 ]
-                yield (a, b), heads, missing
+                yield (a, b), curve, heads, missing
+
+    def fits(self, keys: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
+        """(a, b, curve) of every fitted curve between selected pairs (of these minima)."""
+        for curve, how in self._curves.items():
+            if how.fitted is not None:
+                yield from ((a, b, curve) for a, b in self.pairs(keys))
+
+    def missing_fits(self, keys: set[str]) -> list[tuple[str, str, str]]:
+        """Fitted curves that the store lacks, or has between other weights than the minima's present ones (set aside).
+
+        Raises CorruptArtefact where a minimum can't be read.
+        """
+        missing = []
+        for a, b, curve in self.fits(keys):
+            key = self.fit_key(a, b, curve)
+            if self.store.has(layout.CURVES, key):
+                try:
+                    body = self.store.read_json(layout.CURVES, key, layout.CURVE)
+                    ends = tuple(self.store.weights_digest(layout.MINIMA, end) for end in (a, b))
+                    if (body["a_weights"], body["b_weights"]) == ends:
+                        continue
+                except CorruptArtefact as error:
+                    if error.kind == layout.MINIMA:
+                        raise
+                self.store.set_aside(layout.CURVES, key)
+            missing.append((a, b, curve))
+        return missing
 
     def missing_endpoints(self, keys: set[str]) -> tuple[list[EndpointTask], list[CorruptArtefact]]:
         """What to evaluate among minima that are there, and the records that were corrupt (set aside)."""
@@ -202,21 +293,38 @@ class Connections:
         for key in sorted(keys):
             splits = tuple(split for split in self.endpoint_splits(key) if not self._whole(corrupt, key, split))
             if splits:
-                tasks.append(EndpointTask(key, self.space(key), splits))
+                space = self.space(key)
+                tasks.append(EndpointTask(key, space, splits, tuple(self.evaluation_key(s, space) for s in splits)))
         return tasks, corrupt
 
     def missing_pairs(self, keys: set[str]) -> tuple[list[PairTask], list[CorruptArtefact]]:
         """As missing_endpoints, for pairs; neighbours in the list share minima."""
         tasks: list[PairTask] = []
         corrupt: list[CorruptArtefact] = []
-        for curve in self.spec.connectivity.curves:
+        for curve, how in self._curves.items():
             for a, b in self.pairs(keys):
                 heads: dict[str, Choice] = {
                     s: h for s, h in self.heads(a, b).items() if not self._whole(corrupt, a, s, b, curve)
                 }
                 if heads:
-                    tasks.append(PairTask(a, b, self.space(a, b), curve, tuple(heads), tuple(heads.values())))
+                    tasks.append(self._task(a, b, how, heads))
         return tasks, corrupt
+
+    def _task(self, a: str, b: str, how: NamedCurve, heads: Mapping[str, Choice]) -> PairTask:
+        curve, space = how.title, self.space(a, b, curve=how.title)
+        kept = self.spec.connectivity.rows
+        return PairTask(
+            a,
+            b,
+            space,
+            curve,
+            tuple(heads),
+            tuple(heads.values()),
+            how,
+            self.fit_key(a, b, curve),
+            tuple(self.profile_key(s, space, curve, head) for s, head in heads.items()) if kept else (),
+            tuple((self.evaluation_key(s, self.space(a)), self.evaluation_key(s, self.space(b))) for s in heads),
+        )
 
     def _whole(self, corrupt: list[CorruptArtefact], a: str, split: str, b: str = "", curve: str = "") -> bool:
         try:
@@ -228,6 +336,15 @@ class Connections:
             corrupt.append(error)
             return False
         return found is not None
+
+
+def fit_task(spec: SweepSpec, how: NamedCurve) -> TaskSpec:
+    """The task whose training rows a curve is fitted on: as asked for, else the sweep's own."""
+    name = how.fitted.task if how.fitted is not None else None
+    if name is None:
+        return spec.task
+    scored = spec.connectivity.tasks[name]
+    return TaskSpec(**{field: getattr(scored, field) for field in TaskSpec.model_fields})
 
 
 class _Names:

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
-from raymc.specs.base import Flag, Number, Spec
+from raymc.specs.base import Flag, NonNegative, Number, Spec
+from raymc.specs.curves import NAME, LinearCurve, NamedCurve, Space
 from raymc.specs.task import TaskSpec
 
-CurveName = Literal["linear"]
-Space = Literal["auto", "delta_w", "factors"]
 Head = Literal["auto", "path", "own"]
 EndName = Annotated[
     Annotated[str, Field(min_length=1), Tag("name")] | Annotated[dict[str, Any], Field(min_length=1), Tag("values")],
@@ -91,8 +90,27 @@ class Floor(Spec):
         return value
 
 
+class PlaneSpec(Spec):
+    """The loss on the plane through three minima, on a grid (Garipov et al. 2018, appendix A.1)."""
+
+    through: tuple[EndName, EndName, EndName] = Field(description="three minima, as in pairs.only; the first is (0, 0)")
+    name: Annotated[str, Field(pattern=NAME)] | None = Field(
+        default=None, description="left out: plane-1, plane-2, ..."
+    )
+    points: Annotated[int, Field(strict=True, ge=2, le=201)] = Field(default=11, description="along each side")
+    margin: NonNegative = Field(default=0.25, description="beyond the three, as a share of their extent on each side")
+    splits: tuple[str, ...] | None = Field(default=None, min_length=1, description="row sets; left out: the first")
+
+    @field_validator("splits")
+    @classmethod
+    def _splits_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _once(value)
+
+
 class ConnectivitySpec(Spec):
-    curves: tuple[CurveName, ...] = Field(default=("linear",), min_length=1)
+    curves: tuple[NamedCurve, ...] = Field(
+        default=(LinearCurve(curve="linear"),), min_length=1, description="kinds of path, by name or with settings"
+    )
     points: Annotated[int, Field(strict=True, ge=3, le=10_001)] = Field(
         default=26, description="evenly spaced values of t in [0, 1], both ends counted (the paper: 24 plus the ends)"
     )
@@ -107,11 +125,48 @@ class ConnectivitySpec(Spec):
         description="of parameter-efficient minima: delta_w (merged weights; free of the gauge of LoRA's A and B) or "
         "factors (what the method trains); auto: delta_w for LoRA, factors for the rest. Full minima have one space",
     )
+    planes: tuple[PlaneSpec, ...] = ()
+    rows: Flag = Field(
+        default=True,
+        description="keep every row's loss and prediction at every point of a path, for intervals at any "
+        "level and for knowledge along the path",
+    )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the forward pass; interpolation, logits' loss and sums stay fp32 or wider"
     )
 
-    @field_validator("curves", "splits")
+    @field_validator("splits")
     @classmethod
     def _listed_once(cls, value: tuple[str, ...]) -> tuple[str, ...] | None:
         return _once(value)
+
+    @field_validator("curves")
+    @classmethod
+    def _told_apart(cls, value: tuple[NamedCurve, ...]) -> tuple[NamedCurve, ...]:
+        titles = [one.title for one in value]
+        for i, title in enumerate(titles):
+            if title in titles[:i]:
+                raise ValueError(f"two are called {title}: give one of them another name")
+        return value
+
+    @field_validator("planes")
+    @classmethod
+    def _named(cls, value: tuple[PlaneSpec, ...]) -> tuple[PlaneSpec, ...]:
+        titles = [one.name or f"plane-{number}" for number, one in enumerate(value, 1)]
+        for i, title in enumerate(titles):
+            if title in titles[:i]:
+                raise ValueError(f"two are called {title}: give one of them another name")
+        return tuple(one.model_copy(update={"name": title}) for one, title in zip(value, titles, strict=True))
+
+    def curve(self, title: str) -> NamedCurve:
+        """A curve by its name in tables. Raises KeyError."""
+        return next((one for one in self.curves if one.title == title), None) or _missing(title)
+
+    @property
+    def curve_names(self) -> tuple[str, ...]:
+        """What tables call the curves, in order."""
+        return tuple(one.title for one in self.curves)
+
+
+def _missing(title: str) -> Any:
+    raise KeyError(title)

@@ -11,8 +11,10 @@ from typing import Any
 # Bumped when the meaning of a key's content changes (a default, the training procedure, an evaluation).
 MINIMUM_VERSION = 1
 BACKBONE_VERSION = 1
-EVALUATION_VERSION = 1
-PROFILE_VERSION = 1
+EVALUATION_VERSION = 2  # calibration, and probabilities of every row beside it
+PROFILE_VERSION = 2  # agreement, divergence, lengths, intervals
+CURVE_VERSION = 1
+PLANE_VERSION = 1
 
 
 def canonical(value: Any) -> str:

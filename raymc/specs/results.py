@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from raymc.specs.base import Spec
 from raymc.specs.content import dataset_content
-from raymc.specs.keys import EVALUATION_VERSION, PROFILE_VERSION, key_of
+from raymc.specs.keys import EVALUATION_VERSION, PLANE_VERSION, PROFILE_VERSION, key_of
 from raymc.specs.task import TaskSpec
 
 # By the model's kind, in the order of the tables' columns. The first is the accuracy of Frankle's barrier.
@@ -18,6 +19,11 @@ METRICS: dict[str, tuple[str, ...]] = {
     "causal": _RANKED,
     "seq2seq": (*_RANKED, "generation_accuracy", "generation_f1_macro"),  # the text that is generated, matched exactly
 }
+# How well a model knows what it knows: of endpoints and points of paths.
+DIAGNOSTICS = ("calibration_error",)
+# What its predictions share with those of the ends: of points of paths alone.
+PATH_DIAGNOSTICS = ("agreement_a", "agreement_b", "jensen_shannon_a", "jensen_shannon_b")
+LEVEL = 0.95  # of the intervals in tables
 
 
 class Evaluation(Spec):
@@ -32,6 +38,7 @@ class Evaluation(Spec):
     metrics: dict[str, float]
     seconds: float
     device: str
+    row_file: str = Field(description="SHA-256 of the file with its losses and probabilities row by row")
 
 
 class Profile(Spec):
@@ -50,6 +57,14 @@ class Profile(Spec):
     t: tuple[float, ...]
     loss: tuple[float, ...]
     metrics: dict[str, tuple[float, ...]]
+    length: tuple[float, ...] = Field(description="of the path from a to each t, in parameter units")
+    fit: str = Field(default="", description="digest of the fitted curve's weights; empty: its ends alone decide it")
+    chosen_on: str = Field(default="", description="split that the fitted curve's state was chosen on; empty: none")
+    intervals: dict[str, tuple[float, float]] = Field(
+        default={}, description="of the barriers, by column: 95 % over evaluation rows, by a paired bootstrap"
+    )
+    p_value: float = Field(description="of the hypothesis that the loss is nowhere above the chord between the ends")
+    row_file: str = Field(default="", description="SHA-256 of the file with losses and predictions row by row, if kept")
     distance_l2: float = Field(description="Euclidean distance of the two points in that space")
     cosine: float = Field(description="cosine of the two points as vectors from the origin")
     seconds: float
@@ -86,6 +101,15 @@ class EvaluationSpec(Spec):
     def key(self) -> str:
         return key_of(self.content)
 
-    def profile_key(self, curve: str, points: int) -> str:
-        """Key of all profiles made alike; one pair's profile is this key and the two minima's."""
-        return key_of({**self.content, "kind": "profile", "profile": PROFILE_VERSION, "curve": curve, "points": points})
+    def profile_key(self, curve: Mapping[str, Any], points: int) -> str:
+        """Key of all profiles made alike; one pair's profile is this key and the two minima's.
+
+        `curve`: the content of the kind of path, with that of the rows that a fitted one is fitted on.
+        """
+        return key_of(
+            {**self.content, "kind": "profile", "profile": PROFILE_VERSION, "curve": dict(curve), "points": points}
+        )
+
+    def plane_key(self, points: int, margin: float) -> str:
+        """Key of all planes made alike; one plane's is this key and the three minima's."""
+        return key_of({**self.content, "kind": "plane", "plane": PLANE_VERSION, "points": points, "margin": margin})

@@ -4,6 +4,9 @@ STORAGE/minima/KEY/            a minimum: Hugging Face or PEFT folder, minimum.j
 STORAGE/backbones/KEY/         a backbone that raymc pre-trained, likewise
 STORAGE/evaluations/KEY/A.json one endpoint on one split; KEY says how it was scored
 STORAGE/profiles/KEY/A-B.json  one pair along one curve on one split; KEY says how
+STORAGE/rows/KEY/...parquet     losses and predictions row by row, of an evaluation (A) or a profile (A-B)
+STORAGE/curves/KEY/            a fitted curve: curve.safetensors, curve.json, training.jsonl, MANIFEST.json
+STORAGE/planes/KEY/A-B-C-N.json one line of the grid of a plane through three minima
 STORAGE/sweeps/NAME/           minima.parquet, profiles.parquet, barriers.parquet, spec.json
 STORAGE/checkpoints/KEY/       a training in progress
 STORAGE/set-aside/             what failed its hash, kept for a look
@@ -14,6 +17,9 @@ MINIMA = "minima"
 BACKBONES = "backbones"
 EVALUATIONS = "evaluations"
 PROFILES = "profiles"
+ROWS = "rows"
+CURVES = "curves"
+PLANES = "planes"
 SWEEPS = "sweeps"
 CHECKPOINTS = "checkpoints"
 SET_ASIDE = "set-aside"
@@ -22,3 +28,4 @@ TEMPORARY = ".tmp"
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "minimum.json"
 TRAINING_CURVE = "training.jsonl"
+CURVE = "curve.json"
