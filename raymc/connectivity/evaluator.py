@@ -5,45 +5,31 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from raymc.connectivity.pairs import EndpointTask, PairTask
-from raymc.landscape.curves import Curve, Linear
+from raymc.connectivity.paths import path_of
+from raymc.connectivity.token_sets import TokenSets
+from raymc.connectivity.traces import Seen, Trace, seen, seen_before, table_of
+from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.landscape.curves import lengths
 from raymc.landscape.distances import l2_and_cosine
 from raymc.landscape.grid import even_points
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import canonical
 from raymc.specs.results import Evaluation, Profile
-from raymc.specs.trial import TrialSpec
 from raymc.store import layout
+from raymc.store.rows import RowTable, read_rows, write_rows
 from raymc.store.store import Store
 from raymc.tasks.minima import Made, Minima
 from raymc.tasks.points import PointModel, architecture_of, is_whole
 from raymc.tasks.scoring import Score, make_scorer
-from raymc.tasks.tokens import Tokens
 
-CURVES = {"linear": Linear}
+_ROW_TABLES = 8  # of endpoints, kept at once
 _MODELS = 2  # kept at once: pairs across tasks go to and fro between two heads
 
 Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
-
-
-@dataclass(frozen=True)
-class TokenSets:
-    """The row sets of a sweep as token ids, once per tokenizer.
-
-    `tokens`: by the tokenizer's digest and the row set's name. `labels`: by the row set's name, in the order of the
-    logits (of the choices). `trials`: of minima that stand on a backbone outside their folder, by key, as this sweep
-    has them: the backbone may have moved since they were trained.
-    """
-
-    kind: str
-    tokens: Mapping[str, Mapping[str, Tokens]]
-    labels: Mapping[str, tuple[str, ...]]
-    trials: Mapping[str, TrialSpec] = field(default_factory=dict)
 
 
 class Evaluator:
@@ -65,24 +51,26 @@ class Evaluator:
         self._scorers: dict[tuple[str, str], Any] = {}
         self._models: OrderedDict[str, PointModel] = OrderedDict()
         self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
+        self._rows: OrderedDict[tuple[str, str, str], RowTable] = OrderedDict()
         self._fresh: set[str] = set()  # whose hashes were checked for the task in hand
         self._minima = Minima(store, sets.trials)
         self.loads = 0
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
-        """One evaluation a row set. Raises RaymcError where it doesn't fit, CorruptArtefact where it is damaged."""
+        """One evaluation a row set, its rows kept. Raises RaymcError where it doesn't fit, CorruptArtefact: damaged."""
         self._fresh.clear()
-        made = self._made(task.key)
         results = []
-        for split in task.splits:
+        for split, group in zip(task.splits, task.groups or ("",) * len(task.splits), strict=True):
             labels = self.labels(split)
             kind, model = self.opened(task.key, task.space, labels)
             vector, weights = self.vector(kind, model, task.key, labels)
             model.flat.copy_(vector)
             model.refresh()
             started = time.perf_counter()
-            scorer = self._scorer(made, split)
-            score = scorer(model.model)
+            scorer = self.scorer(task.key, split)
+            found = seen(scorer.by_row(model.model))
+            seconds = time.perf_counter() - started
+            table = table_of([found], (0.0,), self._sets.labels[split], probabilities=True)
             results.append(
                 Evaluation(
                     minimum=task.key,
@@ -90,10 +78,11 @@ class Evaluator:
                     split=split,
                     rows=scorer.rows,
                     tokens=scorer.tokens,
-                    loss=score.loss,
-                    metrics=score.metrics,
-                    seconds=time.perf_counter() - started,
+                    loss=found.score.loss,
+                    metrics=found.score.metrics,
+                    seconds=seconds,
                     device=self._device,
+                    row_file=write_rows(self._store, group, task.key, table) if group else "",
                 )
             )
         return results
@@ -101,93 +90,108 @@ class Evaluator:
     def pair(self, task: PairTask, ends: Ends) -> list[Profile]:
         """One profile a row set; `ends` are the endpoints' evaluations by row set. Raises as `endpoint` does.
 
-        Where an end's own head is fixed along the path (`task.heads`), the other end is evaluated with that head here.
+        An end of the path that is no minimum as it is (`task.known`) is evaluated here.
         """
         self._fresh.clear()
-        groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-        for split, head in zip(task.splits, task.heads, strict=True):
-            groups.setdefault((head, self.labels(split)), []).append(split)
-        found = {
-            profile.split: profile
-            for (head, labels), splits in groups.items()
-            for profile in self._along(task, head, labels, splits, ends)
-        }
-        return [found[split] for split in task.splits]
+        groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        for number, (split, head) in enumerate(zip(task.splits, task.heads, strict=True)):
+            groups.setdefault((head, self.labels(split)), []).append(number)
+        found: dict[int, Profile] = {}
+        for (head, labels), numbers in groups.items():
+            found |= self._along(task, head, labels, numbers, ends)
+        return [found[number] for number in range(len(task.splits))]
 
     def _along(
-        self, task: PairTask, head: str, labels: tuple[str, ...], splits: list[str], ends: Ends
-    ) -> list[Profile]:
-        """Row sets of one label order and one choice of the head: all scored at each point of the one path."""
+        self, task: PairTask, head: str, labels: tuple[str, ...], numbers: list[int], ends: Ends
+    ) -> dict[int, Profile]:
+        """Row sets (by number) of one label order and one choice of the head: scored at each point of the one path."""
         owner = task.b if head == "b" else task.a
-        made = self._made(owner)
-        if made.tokenizer != self._made(task.b if owner == task.a else task.a).tokenizer:
+        if self._made(owner).tokenizer != self._made(task.b if owner == task.a else task.a).tokenizer:
             raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
         kind, model = self.opened(owner, task.space, labels)
         lender = "" if head == "path" else owner
         a, a_weights = self.vector(kind, model, task.a, labels, "" if task.a == owner else lender)
         b, b_weights = self.vector(kind, model, task.b, labels, "" if task.b == owner else lender)
-        known = {split: self._known(split, head, ends, a_weights, b_weights) for split in splits}
-        curve: Curve = CURVES[task.curve](a, b)
-        distance, cosine = l2_and_cosine(a, b)
-        scores: dict[str, list[Score]] = {split: [] for split in splits}
-        seconds = dict.fromkeys(splits, 0.0)
-        for index, t in enumerate(self._t):
-            place = {0: 0, len(self._t) - 1: 1}.get(index)
-            missing = [split for split in splits if place is None or known[split][place] is None]
-            if missing:
-                curve.point(t, model.flat)
-                model.refresh()
-            for split in splits:
-                if split not in missing:
-                    assert place is not None
-                    evaluation = known[split][place]
-                    assert evaluation is not None
-                    scores[split].append(Score(evaluation.loss, evaluation.metrics))
+        path = path_of(task, model, a, b, (a_weights, b_weights), self._store)
+        first, last = path.curve.anchors[0], path.curve.anchors[-1]
+        distance, cosine = l2_and_cosine(first, last)
+        scorers = {n: self.scorer(owner, task.splits[n]) for n in numbers}
+        traces = {n: Trace(self._t, self._sets.labels[task.splits[n]]) for n in numbers}
+        seconds = dict.fromkeys(numbers, 0.0)
+        end_of = {0: 0, len(self._t) - 1: 1}
+        for index in (0, len(self._t) - 1, *range(1, len(self._t) - 1)):
+            written = False
+            for n in numbers:
+                known = self._known(task, n, end_of[index], ends, (a_weights, b_weights)) if index in end_of else None
+                if known is not None:
+                    traces[n].add(index, known)
                     continue
+                if not written:
+                    path.curve.point(self._t[index], model.flat)
+                    model.refresh()
+                    written = True
                 started = time.perf_counter()
                 try:
-                    scores[split].append(self._scorer(made, split)(model.model))
+                    traces[n].add(index, seen(scorers[n].by_row(model.model)))
                 except RaymcError as error:
-                    raise RaymcError(f"split {split}, t = {t:g}: {error}") from error
-                seconds[split] += time.perf_counter() - started
-        return [
-            Profile(
+                    raise RaymcError(f"split {task.splits[n]}, t = {self._t[index]:g}: {error}") from error
+                seconds[n] += time.perf_counter() - started
+        length = tuple(lengths(path.curve, self._t))
+        found: dict[int, Profile] = {}
+        for n, trace in traces.items():
+            scorer, doubt = scorers[n], trace.uncertainty()
+            name = f"{task.a}-{task.b}"
+            found[n] = Profile(
                 a=task.a,
                 b=task.b,
                 a_weights=a_weights,
                 b_weights=b_weights,
                 curve=task.curve,
                 space=task.space,
-                split=split,
+                split=task.splits[n],
                 head=lender or "path",
-                rows=self._scorer(made, split).rows,
-                tokens=self._scorer(made, split).tokens,
+                rows=scorer.rows,
+                tokens=scorer.tokens,
                 t=tuple(self._t),
-                loss=tuple(score.loss for score in scores[split]),
-                metrics={name: tuple(s.metrics[name] for s in scores[split]) for name in scores[split][0].metrics},
+                loss=trace.loss(),
+                metrics=trace.metrics(),
+                length=length,
+                fit=path.fit,
+                chosen_on=path.chosen_on,
+                intervals=doubt.intervals,
+                p_value=doubt.p_value,
+                row_file=write_rows(self._store, task.groups[n], name, trace.table()) if task.groups else "",
                 distance_l2=distance,
                 cosine=cosine,
-                seconds=seconds[split],
+                seconds=seconds[n],
                 device=self._device,
             )
-            for split in splits
-        ]
+        return found
 
-    def _known(
-        self, split: str, head: str, ends: Ends, a_weights: str, b_weights: str
-    ) -> tuple[Evaluation | None, Evaluation | None]:
-        """What needs no forward pass: an end's evaluation, unless it is scored with the other's head."""
-        first, last = ends.get(split, (None, None))
-        for evaluation, weights in ((first, a_weights), (last, b_weights)):
-            if evaluation is not None and evaluation.weights != weights:
-                raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
-        return (None if head == "b" else first, None if head == "a" else last)
+    def _known(self, task: PairTask, number: int, end: int, ends: Ends, weights: tuple[str, str]) -> Seen | None:
+        """What needs no forward pass: an end that is the minimum as it is, from its evaluation."""
+        split = task.splits[number]
+        evaluation = ends.get(split, (None, None))[end]
+        if evaluation is not None and evaluation.weights != weights[end]:
+            raise RaymcError(f"split {split}: an endpoint was evaluated with other weights")
+        if evaluation is None or not task.known[number][end] or not task.end_groups:
+            return None
+        group, key = task.end_groups[number][end], (task.a, task.b)[end]
+        kept = (group, key, evaluation.row_file)
+        if kept not in self._rows:
+            while len(self._rows) >= _ROW_TABLES:
+                self._rows.popitem(last=False)
+            self._rows[kept] = read_rows(self._store, group, key, evaluation.row_file)
+        self._rows.move_to_end(kept)
+        return seen_before(Score(evaluation.loss, evaluation.metrics), self._rows[kept])
 
     def labels(self, split: str) -> tuple[str, ...]:
         """The order of the logits that a row set is scored in; () for models that score any labels' texts."""
         return self._sets.labels[split] if self._sets.kind == "classifier" else ()
 
-    def _scorer(self, made: Made, split: str) -> Any:
+    def scorer(self, key: str, split: str) -> Any:
+        """What scores a model on a row set, as the tokenizer of a minimum reads it: see tasks.scoring.make_scorer."""
+        made = self._made(key)
         known = (made.tokenizer, split)
         if known not in self._scorers:
             if made.tokenizer not in self._sets.tokens:

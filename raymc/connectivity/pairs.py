@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
+from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.landscape.grid import even_points
-from raymc.specs.curves import LinearCurve, NamedCurve, exact_ends
+from raymc.specs.curves import NamedCurve, exact_ends
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.fitting import Fitting, fit_content
 from raymc.specs.methods import peft_type
@@ -20,42 +20,6 @@ from raymc.specs.task import TaskSpec
 from raymc.store import layout
 from raymc.store.rows import has_rows
 from raymc.store.store import Store
-
-
-@dataclass(frozen=True)
-class EndpointTask:
-    """Score one minimum on row sets, by name: those whose labels it has."""
-
-    key: str
-    space: str
-    splits: tuple[str, ...]
-    groups: tuple[str, ...] = ()  # of each row set, where its file of rows goes; none given: it isn't kept
-
-
-@dataclass(frozen=True)
-class PairTask:
-    """Score one path on row sets, by name. a < b.
-
-    `curve`: its name in tables; `how`: what it is. `heads`, one a row set: path (interpolated), or the end (a or b)
-    whose head is fixed along the path; the other end is scored with that head then.
-    """
-
-    a: str
-    b: str
-    space: str
-    curve: str
-    splits: tuple[str, ...]
-    heads: tuple[Choice, ...]
-    how: NamedCurve = field(default_factory=lambda: LinearCurve(curve="linear"))
-    fit: str = ""  # key of the fitted curve in the store
-    groups: tuple[str, ...] = ()  # of each row set, where the file of its rows goes; none given: it isn't kept
-    end_groups: tuple[tuple[str, str], ...] = ()  # of each row set, where those of the ends' evaluations lie
-
-    @property
-    def known(self) -> tuple[tuple[bool, bool], ...]:
-        """Of each row set: whether the path's ends are a and b as they are, so that their evaluations are its ends."""
-        exact = exact_ends(self.how)
-        return tuple((exact[0] and head != "b", exact[1] and head != "a") for head in self.heads)
 
 
 class Connections:

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from raymc.connectivity.pairs import EndpointTask, PairTask
+from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.progress import Progress
 from raymc.specs.results import Evaluation, Profile
@@ -34,41 +34,14 @@ class EvaluatorSettings:
     token_budget: int
 
 
-def make_tokens(
-    spec_json: str, storage: str, minima: Sequence[str], trials: Mapping[str, TrialSpec] | None = None
+def _token_sets(
+    spec_json: str, storage: str, minima: Sequence[str], trials: Mapping[str, TrialSpec]
 ) -> tuple[Any, bool]:
-    """Run as a Ray task: the TokenSets of a sweep's row sets, for every tokenizer that the minima have; and True.
-
-    `trials`: as in TokenSets.
-    The driver waits for the second, so that it doesn't have to fetch the first.
-
-    Raises RaymcError where rows can't be read or have a label that the training rows don't have.
-    """
-    from raymc.connectivity.evaluator import TokenSets
+    """Run as a Ray task: the row sets as token ids; and True, for which the driver waits without fetching the first."""
+    from raymc.connectivity.token_sets import token_sets
     from raymc.specs.sweep import SweepSpec
-    from raymc.store import layout
-    from raymc.store.store import Store
-    from raymc.tasks import backbones
-    from raymc.tasks.rows import check_labels, label_names, read_rows
-    from raymc.tasks.tokens import tokenize
 
-    backbones.quiet()
-    spec = SweepSpec.model_validate_json(spec_json)
-    store = Store(storage)
-    by_file = {store.file_digest(layout.MINIMA, key, "tokenizer.json") or key: key for key in minima}
-    folders = {backbones.tokenizer_digest(store.folder(layout.MINIMA, key)): key for key in by_file.values()}
-    tokens: dict[str, dict[str, Any]] = {digest: {} for digest in folders}
-    labels = {}
-    for rows_of in spec.row_sets:
-        task = rows_of.task
-        labels[rows_of.name] = label_names(task, read_rows(task, task.train_split))
-        rows = read_rows(task, rows_of.split)
-        check_labels(rows, labels[rows_of.name], rows_of.name)
-        for digest, key in folders.items():
-            folder = str(store.folder(layout.MINIMA, key))
-            tokenizer = backbones.load_tokenizer(folder, None, spec.model.trust_remote_code)
-            tokens[digest][rows_of.name] = tokenize(tokenizer, rows, labels[rows_of.name], task, spec.model.kind)
-    return TokenSets(spec.model.kind, tokens, labels, trials or {}), True
+    return token_sets(SweepSpec.model_validate_json(spec_json), storage, minima, trials), True
 
 
 class EvaluatorActor:
@@ -116,7 +89,7 @@ class Pool:
         progress: Progress,
     ):
         self._retries, self._progress, self._count = retries, progress, actors
-        make: Any = ray.remote(make_tokens).options(num_cpus=settings.cpus, num_returns=2, max_retries=2)
+        make: Any = ray.remote(_token_sets).options(num_cpus=settings.cpus, num_returns=2, max_retries=2)
         self._sets, made = make.remote(spec_json, settings.storage, list(minima), dict(trials))  # nodes share one copy
         try:
             ray.get(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field
 
 from raymc.specs.base import Count, Flag, Fraction, NonNegative, Positive, Seed, Spec
 
@@ -38,8 +38,8 @@ class FitSpec(Spec):
     )
     select: str | None = Field(
         default=None,
-        description="split on which the best state is chosen (loss at `select_at`); left out: the last. Figures on that "
-        "split are optimistic, and marked so: report another",
+        description="split on which the best state is chosen (loss at `select_at`); left out: the last. Figures on "
+        "that split are optimistic, and marked so: report another",
     )
     select_every: Count = Field(default=50, description="updates between two looks at that split")
     select_at: tuple[Annotated[float, Field(strict=True, gt=0.0, lt=1.0)], ...] = Field(
@@ -114,7 +114,7 @@ class SphericalCurve(_Partial):
 
 
 class AlignedCurve(_Curve):
-    """Linear to the permutation of b's heads and neurons that lies nearest to a (Ainsworth et al. 2022, section 3.2)."""
+    """Linear to that permutation of b's heads and neurons which lies nearest to a (Ainsworth et al. 2022)."""
 
     curve: Literal["aligned"]
     permute: tuple[Literal["heads", "neurons"], ...] = Field(default=("heads", "neurons"), min_length=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from raymc.connectivity.pairs import PairTask
+from raymc.connectivity.work import PairTask
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.methods import peft_type
 from raymc.sweep.state import State

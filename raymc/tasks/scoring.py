@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from raymc.landscape.calibration import calibration_error
 from raymc.specs.errors import RaymcError
 from raymc.tasks.likelihoods import Likelihoods
 from raymc.tasks.tokens import Tokens, budget_batches, gather
@@ -27,7 +28,8 @@ class RowScores:
     """What a model does with each row; all arrays are in the order of the batches, `order` their row numbers.
 
     loss: float64, cross-entropy summed over the row's terms, in nats; terms: int64, how many these are; gold: int64,
-    the label's index; predicted: int64 by the metrics' prefix, the index of the label that the model gives.
+    the label's index; predicted: int64 by the metrics' prefix, the index of the label that the model gives. Metrics
+    have the calibration error of the labels' probabilities beside them.
     """
 
     order: np.ndarray
@@ -35,6 +37,7 @@ class RowScores:
     terms: np.ndarray
     gold: np.ndarray
     predicted: dict[str, np.ndarray]
+    probabilities: np.ndarray  # float32 (rows, labels): softmax of the logits; of text models, of the likelihoods
 
     def total(self) -> Score:
         """Raises RaymcError where the loss isn't finite."""
@@ -42,7 +45,8 @@ class RowScores:
         if not math.isfinite(loss):
             raise RaymcError(f"the loss is not finite ({loss})")
         found = {prefix: classification_metrics(self.gold, labels) for prefix, labels in self.predicted.items()}
-        return Score(loss, {prefix + name: value for prefix, part in found.items() for name, value in part.items()})
+        metrics = {prefix + name: value for prefix, part in found.items() for name, value in part.items()}
+        return Score(loss, {**metrics, "calibration_error": calibration_error(self.probabilities, self.gold)})
 
 
 class Scorer:
@@ -65,14 +69,16 @@ class Scorer:
 
     @torch.inference_mode()
     def by_row(self, model: Any) -> RowScores:
-        losses, hits = [], []
+        losses, hits, shares = [], [], []
         for batch, labels in zip(self._batches, self._labels, strict=True):
             logits = model(**batch).logits.float()
             losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
             hits.append(logits.argmax(-1))
+            shares.append(logits.softmax(-1))
         gold = torch.cat(self._labels).cpu().numpy()
         loss, predicted = torch.cat(losses).double().cpu().numpy(), torch.cat(hits).cpu().numpy()
-        return RowScores(self._order, loss, np.ones_like(gold), gold, {"": predicted})
+        probabilities = torch.cat(shares).cpu().numpy()
+        return RowScores(self._order, loss, np.ones_like(gold), gold, {"": predicted}, probabilities)
 
 
 class TextScorer:
@@ -101,7 +107,9 @@ class TextScorer:
         if self._generates:
             predicted["generation_"] = np.where(greedy.any(1), greedy.argmax(1), greedy.shape[1])
         loss = -found[np.arange(len(found)), self._gold]
-        return RowScores(self._likelihoods.order, loss, self._terms, self._gold, predicted)
+        relative = np.exp(found - found.max(1, keepdims=True))
+        probabilities = (relative / relative.sum(1, keepdims=True)).astype(np.float32)
+        return RowScores(self._likelihoods.order, loss, self._terms, self._gold, predicted, probabilities)
 
 
 def make_scorer(
