@@ -141,6 +141,8 @@ def _plan(options: argparse.Namespace) -> int:
     if result["backbones"]["total"]:
         print(f"backbones{result['backbones']['total']:6d}   {result['backbones']['done']} in the store")
     print(f"minima   {minima['total']:6d}   {minima['done']} in the store")
+    if result["curves"]["total"]:
+        print(f"curves   {result['curves']['total']:6d}   {result['curves']['done']} fitted in the store")
     print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
     print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
     if estimate["seconds"] is None:
@@ -180,7 +182,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from raymc.report.frames import VALUES
+    from raymc.report.values import VALUES
     from raymc.sweep.results import open_sweep
 
     name, storage = options.sweep, options.storage
@@ -196,7 +198,7 @@ def _show(options: argparse.Namespace) -> int:
             json.dumps(
                 {
                     "name": name,
-                    "curve": options.curve or sweep.spec.connectivity.curves[0],
+                    "curve": options.curve or sweep.spec.connectivity.curve_names[0],
                     "split": options.split or sweep.splits[0],
                     "space": sorted(set(sweep.barriers()["space"])),
                     "value": options.value,
@@ -232,11 +234,11 @@ def schema() -> dict[str, Any]:
 def _print_sweep(
     sweep: Sweep, curve: str | None, split: str | None, value: str, floor: bool = False, by: Sequence[str] = ()
 ) -> None:
-    from raymc.report.frames import VALUES
     from raymc.report.text import print_matrix, print_minima, print_summary
+    from raymc.report.values import VALUES
     from raymc.specs.results import METRICS
 
-    curve, split = curve or sweep.spec.connectivity.curves[0], split or sweep.splits[0]
+    curve, split = curve or sweep.spec.connectivity.curve_names[0], split or sweep.splits[0]
     frame = sweep.matrix(curve, split, value, floor)
     title, unit, definition = VALUES[value]
     names, weak = sweep.names(), sweep.weak()
@@ -266,7 +268,8 @@ def _print_where(sweep: Sweep, storage: str | None) -> None:
     result = sweep.result
     counts = "; ".join(
         f"{what}: {c['total']} ({c['computed']} computed, {c['reused']} reused, {c['failed']} failed)"
-        for what, c in (("minima", result["minima"]), ("pairs", result["pairs"]))
+        for what, c in ((what, result[what]) for what in ("minima", "curves", "pairs"))
+        if c["total"] or what != "curves"
     )
     print(f"{counts}; {_time(result['seconds'])}")
     print(f"tables:  {sweep.store.root / 'sweeps' / sweep.name}")

@@ -12,29 +12,12 @@ import numpy as np
 import pandas as pd
 
 from raymc.landscape import barriers
+from raymc.landscape.multiple import holm
+from raymc.report.values import INTERVALS, VALUES
 from raymc.specs.results import Evaluation, Profile
 
-# name: (title, unit, definition), for every value that a matrix can show
-VALUES = {
-    "barrier_entezari": (
-        "Entezari barrier",
-        "nats",
-        "max over t of L(t) - ((1 - t) L(0) + t L(1)), L: mean cross-entropy",
-    ),
-    "barrier_ainsworth": ("Ainsworth barrier", "nats", "max over t of L(t) - (L(0) + L(1)) / 2, L: mean cross-entropy"),
-    "barrier_frankle": (
-        "Frankle barrier",
-        "error rate",
-        "max over t of E(t) - (E(0) + E(1)) / 2, E: 1 - accuracy (of text models: of label likelihood)",
-    ),
-    "t_peak": ("t of the peak", "t", "the t at which the Entezari barrier is attained"),
-    "distance_l2": ("L2 distance", "parameters", "Euclidean distance of the two parameter vectors"),
-    "cosine": ("cosine", "cosine", "cosine of the two parameter vectors"),
-}
-
-
 MINIMA = ("key", "uri", "name", "trajectory")
-BARRIERS = ("a", "b", "curve", "split", "space", "head", "differs", "same_trajectory", "below_floor")
+BARRIERS = ("a", "b", "curve", "split", "space", "head", "chosen_on", "differs", "same_trajectory", "below_floor")
 SUMMARY = {  # column: what it is, in the column's order
     "curve": "kind of path",
     "split": "row set",
@@ -46,6 +29,7 @@ SUMMARY = {  # column: what it is, in the column's order
     "barrier_mean": "Entezari barrier (nats), of the pairs that count",
     "barrier_median": "the same",
     "barrier_max": "the same",
+    "significant": "pairs of these whose barrier is above 0 (p_holm < 0.05)",
     "frankle_mean": "Frankle barrier (error rate)",
     "distance_mean": "L2 distance (parameters)",
     "ends": "the first metric (accuracy, as a fraction), mean over both ends",
@@ -117,7 +101,7 @@ def profiles_frame(profiles: Iterable[Profile], metrics: Sequence[str]) -> pd.Da
 def barriers_frame(
     profiles: Iterable[Profile], notes: Callable[[str, str], PairNote], accuracy: str = "accuracy"
 ) -> pd.DataFrame:
-    """One row per pair, curve and row set; columns as in BARRIERS, then as in VALUES.
+    """One row per pair, curve and row set; columns as in BARRIERS, VALUES, then NAME_low and NAME_high of INTERVALS.
 
     `notes`: of a pair, by its two keys. `accuracy`: the metric that Frankle's error rate is 1 minus.
     """
@@ -125,9 +109,10 @@ def barriers_frame(
     for profile in profiles:
         note = notes(profile.a, profile.b)
         error = [1.0 - value for value in profile.metrics[accuracy]]
+        nan = (math.nan, math.nan)
         rows.append(
             {
-                **{name: getattr(profile, name) for name in ("a", "b", "curve", "split", "space", "head")},
+                **{name: getattr(profile, name) for name in ("a", "b", "curve", "split", "space", "head", "chosen_on")},
                 "differs": note.differs,
                 "same_trajectory": note.same_trajectory,
                 "below_floor": note.below_floor,
@@ -137,10 +122,26 @@ def barriers_frame(
                 "t_peak": barriers.peak(profile.t, profile.loss),
                 "distance_l2": profile.distance_l2,
                 "cosine": profile.cosine,
+                "saddle": barriers.saddle(profile.t, profile.loss),
+                "convexity_gap": barriers.convexity_gap(profile.t, profile.loss),
+                "loss_integral": barriers.integral(profile.length, profile.loss),
+                "loss_mean": barriers.mean_loss(profile.t, profile.loss),
+                "better": barriers.better(profile.loss),
+                "agreement_ends": profile.metrics["agreement_b"][0],
+                "jensen_shannon_ends": profile.metrics["jensen_shannon_b"][0],
+                "p_value": profile.p_value,
+                "length": profile.length[-1],
+                **{
+                    f"{name}_{side}": profile.intervals.get(name, nan)[i]
+                    for name in INTERVALS
+                    for i, side in enumerate(("low", "high"))
+                },
             }
         )
-    frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES])
-    return frame.astype({"same_trajectory": bool, "below_floor": bool})
+    bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
+    frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES, *bounds])
+    frame["p_holm"] = frame.groupby(["curve", "split"])["p_value"].transform(holm) if len(frame) else math.nan
+    return frame.astype({"same_trajectory": bool, "below_floor": bool, "p_holm": float})
 
 
 def summary_frame(
@@ -171,6 +172,7 @@ def summary_frame(
                 "barrier_mean": counted["barrier_entezari"].mean(),
                 "barrier_median": counted["barrier_entezari"].median(),
                 "barrier_max": counted["barrier_entezari"].max(),
+                "significant": int((counted["p_holm"] < 0.05).sum()),
                 "frankle_mean": counted["barrier_frankle"].mean(),
                 "distance_mean": counted["distance_l2"].mean(),
                 **{name: counted[name].mean() for name in ALONG if name in counted.columns},

@@ -1,4 +1,4 @@
-"""What one trial does in its process: one run of pre-training or fine-tuning, alone or with other workers."""
+"""What one trial does in its process: pre-training, fine-tuning or a curve's fit, alone or with other workers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _BACKBONE: TypeAdapter[Pretrained] = TypeAdapter(Pretrained)
 class Trial:
     """One run, which yields one artefact or, with snapshots, several of a trajectory.
 
-    `kind`: minima or backbones. `key`: of the run. `keys`, `bodies`: each artefact's key, and the JSON of its TrialSpec
-    or backbone.
+    `kind`: minima, backbones or curves. `key`: of the run. `keys`, `bodies`: each artefact's key, and the JSON of its
+    TrialSpec, backbone or Fitting.
     """
 
     kind: str
@@ -109,6 +109,13 @@ def _train(
         from raymc.training.pretrain import pretrain
 
         pretrain([_BACKBONE.validate_python(body) for body in trial.bodies], store, group, **options)
+        return
+    if trial.kind == layout.CURVES:
+        from raymc.specs.fitting import Fitting
+        from raymc.training.curve_fit import fit_curve
+
+        for body in trial.bodies:
+            fit_curve(Fitting.model_validate(body), store, group, **options)
         return
     trials = [TrialSpec.model_validate(body) for body in trial.bodies]
     if trials[0].tuning.method == "existing":

@@ -59,7 +59,11 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
                 found = state.connections.evaluation(key, split)
                 if found is not None:
                     ends[key, split] = found
-        ready = [task for task in pairs if all(end in ends for end in _needed(task))]
+        ready = [
+            task
+            for task in pairs
+            if all(end in ends for end in _needed(task)) and (task.a, task.b, task.curve) not in state.failed_pairs
+        ]
 
         def known(task: PairTask, key: str, split: str) -> Evaluation | None:
             """An end's evaluation, unless it is of another space: merged weights are equal up to rounding only."""
@@ -96,6 +100,6 @@ def _put(state: State, found: list[Any]) -> None:
 
 
 def _needed(task: PairTask) -> list[tuple[str, str]]:
-    """The evaluations (key, row set) that a path starts from: of the ends that are scored with their own head."""
-    heads = list(zip(task.splits, task.heads, strict=True))
-    return [(task.a, s) for s, head in heads if head != "b"] + [(task.b, s) for s, head in heads if head != "a"]
+    """The evaluations (key, row set) that a path starts from: of the ends that are its minima as they are."""
+    known = list(zip(task.splits, task.known, strict=True))
+    return [(task.a, s) for s, (first, _) in known if first] + [(task.b, s) for s, (_, last) in known if last]

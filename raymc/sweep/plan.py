@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.connectivity.pairs import Connections
+from raymc.connectivity.pairs import Connections, fit_task
 from raymc.specs.content import backbone_folder, backbone_trajectory
+from raymc.specs.curves import AutoNebCurve
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.model import GrammarBackbone, Pretrained
 from raymc.specs.sweep import Point, SweepSpec
@@ -41,6 +42,8 @@ class Plan:
     minima_done: int
     backbones_total: int
     backbones_done: int
+    curves_total: int
+    curves_done: int
     pairs_total: int
     pairs_done: int
     forward_passes: int
@@ -53,6 +56,7 @@ class Plan:
             "storage": self.storage,
             "minima": {"total": len(self.points), "done": self.minima_done},
             "backbones": {"total": self.backbones_total, "done": self.backbones_done},
+            "curves": {"total": self.curves_total, "done": self.curves_done},
             "pairs": {"total": self.pairs_total, "done": self.pairs_done},
             "forward_passes": self.forward_passes,
             "forward_passes_total": self.forward_passes_total,
@@ -74,6 +78,8 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
 
     connections = Connections(spec, store, points, labels_of)
     passes, passes_total = connections.forward_passes(there)
+    fits = list(connections.fits())
+    fits_todo = [one for one in fits if not store.has(layout.CURVES, connections.fit_key(*one))]
     return Plan(
         spec=spec,
         storage=store.uri,
@@ -81,15 +87,32 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
         minima_done=len(there),
         backbones_total=len(backbones),
         backbones_done=sum(store.has(layout.BACKBONES, key) for key in backbones),
+        curves_total=len(fits),
+        curves_done=len(fits) - len(fits_todo),
         pairs_total=connections.total_pairs(),
         pairs_done=connections.done_pairs(there),
         forward_passes=passes,
         forward_passes_total=passes_total,
-        estimate=_estimate(spec, store, points, there, passes),
+        estimate=_estimate(spec, store, points, there, passes, _tokens_fitted(spec, fits_todo)),
     )
 
 
-def _estimate(spec: SweepSpec, store: Store, points: dict[str, Point], there: set[str], passes: int) -> dict[str, Any]:
+def _tokens_fitted(spec: SweepSpec, fits: list[tuple[str, str, str]]) -> float:
+    """Training tokens of the fits that are still to do; an update of autoneb takes each pivot and each cycle."""
+    total = 0.0
+    for _, _, curve in fits:
+        how = spec.connectivity.curve(curve)
+        counted, fit = _rows_and_tokens(fit_task(spec, how), fit_task(spec, how).train_split), how.fitted
+        if counted is not None and fit is not None:
+            pivots = how.pivots + how.insert * (how.cycles - 1) / 2 if isinstance(how, AutoNebCurve) else 1.0
+            updates = fit.steps * (how.cycles * pivots if isinstance(how, AutoNebCurve) else fit.draws)
+            total += updates * fit.batch_size * counted[1]
+    return total
+
+
+def _estimate(
+    spec: SweepSpec, store: Store, points: dict[str, Point], there: set[str], passes: int, fitted: float
+) -> dict[str, Any]:
     """Floating-point operations still to do (2 a weight and token forward, 6 in training) and rough seconds."""
     from raymc.training.schedule import steps_of
 
@@ -109,7 +132,7 @@ def _estimate(spec: SweepSpec, store: Store, points: dict[str, Point], there: se
         rows, tokens = trained[key] or (0, 0.0)
         steps = trial.train.snapshot or steps_of(trial, training_row_count(trial.task, rows))
         ends[trial.trajectory] = max(ends[trial.trajectory], steps * trial.train.batch_size * tokens)
-    tokens_trained = sum(ends.values())
+    tokens_trained = sum(ends.values()) + fitted
     train = 6.0 * size * tokens_trained + sum(
         _pretraining(backbone) for key, backbone in _runs(points).items() if not store.has(layout.BACKBONES, key)
     )

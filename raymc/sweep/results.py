@@ -18,7 +18,7 @@ from raymc.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-_LAST = {"minima": "below_floor", "profiles": "head", "barriers": "differs"}  # columns that early versions lack
+_LAST = {"minima": "below_floor", "profiles": "agreement_a", "barriers": "p_holm"}  # columns that early versions lack
 
 
 class Sweep:
@@ -80,11 +80,12 @@ class Sweep:
         `curve` and `split`: by default the spec's first. `floor`: NaN too where an end is below the floor. Raises
         RaymcError for one that the sweep doesn't have.
         """
-        from raymc.report.frames import VALUES, matrix
+        from raymc.report.frames import matrix
+        from raymc.report.values import VALUES
 
-        curve, split = curve or self.spec.connectivity.curves[0], split or self.splits[0]
+        curve, split = curve or self.spec.connectivity.curve_names[0], split or self.splits[0]
         for given, known, what in (
-            (curve, self.spec.connectivity.curves, "curve"),
+            (curve, self.spec.connectivity.curve_names, "curve"),
             (split, self.splits, "split"),
             (value, tuple(VALUES), "value"),
         ):

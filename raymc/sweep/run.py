@@ -78,7 +78,7 @@ class _Run:
     def go(self) -> Sweep:
         self._look_after_minima()
         try:
-            if self.state.missing() or self._missing_evaluations():
+            if self.state.missing() or self._missing_fits() or self._missing_evaluations():
                 self._place()
                 with self._signals():
                     self._compute()
@@ -92,6 +92,9 @@ class _Run:
         return sweep
 
     # What there is ----------------------------------------------------------------------------------------------
+
+    def _missing_fits(self) -> bool:
+        return bool(self.connections.missing_fits(self.state.whole()))
 
     def _missing_evaluations(self) -> bool:
         endpoints, lost = self.connections.missing_endpoints(self.state.whole())
@@ -170,8 +173,8 @@ class _Run:
             worker, at_once, actor, actors = self._shapes(cluster)
             self.state.mark("start", began)
             for _ in range(_ROUNDS):
-                train(self.state, worker, at_once)
-                if self.state.stop.is_set() or not evaluate(self.state, actor, actors):
+                damaged = train(self.state, worker, at_once)
+                if self.state.stop.is_set() or not (damaged or evaluate(self.state, actor, actors)):
                     break
 
     # Writing ----------------------------------------------------------------------------------------------------
@@ -186,20 +189,24 @@ class _Run:
             {"kind": "minimum", "key": key, "name": self.state.name(key), "reason": reason}
             for key, reason in self.state.failed_minima.items()
         ]
+        several = len(self.spec.connectivity.curves) > 1
         failures += [
             {
                 "kind": "pair",
                 "key": f"{a}-{b}",
-                "name": f"{self.state.name(a)} - {self.state.name(b)}",
+                "name": f"{self.state.name(a)} - {self.state.name(b)}" + (f" ({curve})" if several else ""),
                 "reason": reason,
             }
-            for (a, b, _), reason in self.state.failed_pairs.items()
+            for (a, b, curve), reason in self.state.failed_pairs.items()
         ]
         self.state.mark("tables", began)
+        fits = list(self.connections.fits())
+        fitted = sum(self.store.has(layout.CURVES, self.connections.fit_key(*one)) for one in fits)
         result = {
             "name": self.spec.name,
             "storage": self.store.uri,
             "minima": _counts(len(self.points), len(self.state.computed_minima), len(tables["minima"])),
+            "curves": _counts(len(fits), len(self.state.computed_curves), fitted),
             "pairs": _counts(pairs, len(self.state.computed_pairs), pairs_done),
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.state.seconds.items()},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from raymc.connectivity.pairs import Connections
 from raymc.specs.connectivity import Floor
 from raymc.specs.naming import name_of
-from raymc.specs.results import METRICS, Evaluation, Profile
+from raymc.specs.results import DIAGNOSTICS, METRICS, PATH_DIAGNOSTICS, Evaluation, Profile
 from raymc.specs.sweep import Point
 from raymc.store import layout
 
@@ -34,7 +34,7 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
     weak = {key for key in there if is_below(spec.connectivity.floor, key, evaluations, connections)}
     profiles: list[Profile] = []
     whole_pairs = 0
-    for curve in spec.connectivity.curves:
+    for curve in spec.connectivity.curve_names:
         for a, b in connections.pairs(set(there)):
             found = [connections.profile(a, b, curve, split) for split in connections.heads(a, b)]
             whole = [profile for profile in found if profile is not None]
@@ -56,10 +56,10 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
         )
         for key in there
     ]
-    metrics = METRICS[spec.points[0].trial.model.kind]
+    metrics = (*METRICS[spec.points[0].trial.model.kind], *DIAGNOSTICS)
     tables = {
         "minima": minima_frame(minima, spec.axis_names, evaluations, list(connections.row_sets), metrics),
-        "profiles": profiles_frame(profiles, metrics),
+        "profiles": profiles_frame(profiles, (*metrics, *PATH_DIAGNOSTICS)),
         "barriers": barriers_frame(profiles, note, metrics[0]),
     }
     return tables, whole_pairs

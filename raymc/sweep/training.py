@@ -1,4 +1,4 @@
-"""The first half of a run: backbones and minima that the store lacks."""
+"""The first half of a run: backbones, minima and fitted curves that the store lacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raymc.specs.content import backbone_trajectory
+from raymc.specs.errors import CorruptArtefact
 from raymc.specs.text import TextBackbone
 from raymc.store import layout
 from raymc.sweep.check import backbones_of
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from raymc.runtime.trial import Settings, Trial
 
 
-def train(state: State, worker: Shape, at_once: int) -> None:
-    """Pre-train and fine-tune what the store lacks; `at_once` groups of workers of shape `worker` fit the cluster."""
+def train(state: State, worker: Shape, at_once: int) -> bool:
+    """Pre-train, fine-tune and fit what the store lacks; whether a minimum turned out damaged, to be trained again.
+
+    `at_once` groups of workers of shape `worker` fit the cluster.
+    """
     from raymc.runtime.trial import Settings
 
     spec, failure = state.spec, state.spec.failure
@@ -46,6 +50,7 @@ def train(state: State, worker: Shape, at_once: int) -> None:
                 _tune(state, chosen, several, at_once)
         state.computed_minima |= set(missing) & state.whole()
         state.mark("minima", began)
+    return not state.stop.is_set() and _fit(state, settings, max(1, at_once * workers))
 
 
 def _pretrain(state: State, settings: Settings, workers: int, at_once: int) -> None:
@@ -115,3 +120,48 @@ def _tune(state: State, keys: list[str], settings: Settings, at_once: int) -> No
     failed = run_trials(trials, settings, at_once, state.store, state.progress, state.stop, finished, state.verbose)
     for run, reason in failed.items():
         state.failed_minima |= {key: reason for key in runs[run] if not state.store.has(layout.MINIMA, key)}
+
+
+def _fit(state: State, settings: Settings, at_once: int) -> bool:
+    """The fitted curves between minima that are there: one run a pair, by one worker; see `train`."""
+    from raymc.runtime.search import run_trials
+    from raymc.runtime.trial import Trial
+
+    there = state.whole()
+    missing = [one for one in state.connections.missing_fits(there) if one not in state.failed_pairs]
+    if not missing:
+        return False
+    began = time.perf_counter()
+    total = sum(1 for _ in state.connections.fits())
+    whole = sum(1 for _ in state.connections.fits(there))
+    state.progress.stage("curves", total, whole - len(missing))
+    trials, pairs = [], {}
+    for a, b, curve in missing:
+        fitting = state.connections.fitting(a, b, curve)
+        pairs[fitting.key] = (a, b, curve)
+        name = f"{curve} {state.name(a)} - {state.name(b)}"
+        trials.append(Trial(layout.CURVES, fitting.key, name, (fitting.key,), (fitting.model_dump(mode="json"),)))
+    failed = run_trials(
+        trials, settings, at_once, state.store, state.progress, state.stop, lambda trial: None, state.verbose
+    )
+    damaged = [error for key in failed for error in _damaged(state, pairs[key][:2])]
+    lost = {error.key for error in damaged}
+    for key, reason in failed.items():
+        if not lost & {*pairs[key][:2]}:
+            state.failed_pairs[pairs[key]] = f"its curve failed: {reason}"
+    for error in {error.key: error for error in damaged}.values():
+        state.set_aside(error)
+    state.computed_curves |= {key for key in pairs if state.store.has(layout.CURVES, key)}
+    state.mark("curves", began)
+    return bool(damaged)
+
+
+def _damaged(state: State, ends: tuple[str, ...]) -> list[CorruptArtefact]:
+    """Which minima aren't what was written: a fit that fails may have met one."""
+    found = []
+    for key in ends:
+        try:
+            state.store.verify(layout.MINIMA, key, deep=True)
+        except CorruptArtefact as error:
+            found.append(error)
+    return found

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.report.frames import VALUES
+from raymc.report.values import VALUES
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import key_of
 from raymc.specs.model import Pretrained
 from raymc.specs.naming import name_of
-from raymc.specs.results import METRICS
+from raymc.specs.results import DIAGNOSTICS, METRICS
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
@@ -114,7 +114,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
             found = {
                 f"{split}/{name}": float(rows[key][f"{split}_{name}"])
                 for split in splits
-                for name in ("loss", *METRICS[spec.model.kind])
+                for name in ("loss", *METRICS[spec.model.kind], *DIAGNOSTICS)
                 if rows[key][f"{split}_{name}"] == rows[key][f"{split}_{name}"]  # no NaN
             }
             views.append(minimum_view(spec, sweep.store, key, point, found))
@@ -135,7 +135,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
             )
     names = {key: name_of(point) for key, point in points.items()}
     matrices, figures, metrics = [], {}, {}
-    for curve in spec.connectivity.curves:
+    for curve in spec.connectivity.curve_names:
         for split in splits:
             chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
             for value in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "distance_l2", "cosine"):

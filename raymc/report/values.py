@@ -1,0 +1,56 @@
+"""Every value that a table or matrix of pairs can show, with its unit and its definition."""
+
+from __future__ import annotations
+
+# name: (title, unit, definition), for every value that a matrix can show
+VALUES = {
+    "barrier_entezari": (
+        "Entezari barrier",
+        "nats",
+        "max over t of L(t) - ((1 - t) L(0) + t L(1)), L: mean cross-entropy",
+    ),
+    "barrier_ainsworth": ("Ainsworth barrier", "nats", "max over t of L(t) - (L(0) + L(1)) / 2, L: mean cross-entropy"),
+    "barrier_frankle": (
+        "Frankle barrier",
+        "error rate",
+        "max over t of E(t) - (E(0) + E(1)) / 2, E: 1 - accuracy (of text models: of label likelihood)",
+    ),
+    "t_peak": ("t of the peak", "t", "the t at which the Entezari barrier is attained"),
+    "distance_l2": ("L2 distance", "parameters", "Euclidean distance of the two parameter vectors"),
+    "cosine": ("cosine", "cosine", "cosine of the two parameter vectors"),
+    "saddle": ("saddle", "nats", "max over t of L(t), L: mean cross-entropy (Draxler et al. 2018)"),
+    "convexity_gap": (
+        "convexity gap",
+        "nats",
+        "the largest Entezari barrier over all parts of the path (Juneja et al. 2023)",
+    ),
+    "loss_integral": (
+        "loss along the path",
+        "nats",
+        "integral of L over the path's arc length, divided by its length (Garipov et al. 2018)",
+    ),
+    "loss_mean": (
+        "mean loss over t",
+        "nats",
+        "E of L(phi(t)), t uniform in [0, 1] (Garipov et al. 2018), trapezoid",
+    ),
+    "better": ("points better than both ends", "points", "points between the ends with L(t) < min(L(0), L(1))"),
+    "agreement_ends": ("agreement of the ends", "rows", "share of rows for which both ends give the same label"),
+    "jensen_shannon_ends": (
+        "divergence of the ends",
+        "nats",
+        "mean Jensen-Shannon divergence of the label probabilities that both ends give",
+    ),
+    "p_value": (
+        "p of no barrier",
+        "probability",
+        "of L being nowhere above the chord between the ends; bootstrap over evaluation rows, sup over t",
+    ),
+    "p_holm": (
+        "adjusted p of no barrier",
+        "probability",
+        "p_value, adjusted over the pairs of a curve and row set (Holm)",
+    ),
+    "length": ("length of the path", "parameters", "arc length, along the points that are scored"),
+}
+INTERVALS = ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "convexity_gap")  # NAME_low, NAME_high: 95 %
