@@ -92,7 +92,7 @@ def redistribute(
     full = [i for i, step in enumerate(steps) if step]
     held = [full[max(0, bisect_right([gone[i] for i in full], share * gone[-1]) - 1)] for share in shares]
     inside = [min(1.0, (share * gone[-1] - gone[i]) / steps[i]) for share, i in zip(shares, held, strict=True)]
-    left = torch.tensor(held, device=pivots.device)
+    left = torch.tensor(held, dtype=torch.long, device=pivots.device)
     weight = torch.tensor(inside, dtype=pivots.dtype, device=pivots.device).unsqueeze(1)
     for start in range(0, pivots.shape[1], _CHUNK):
         part = slice(start, start + _CHUNK)
