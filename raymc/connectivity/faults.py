@@ -9,6 +9,7 @@ from raymc.connectivity.heads import Heads, LabelsOf, named_labels
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Bases, Joints
 from raymc.specs.connectivity import PairSelection
+from raymc.specs.curves import Space
 from raymc.specs.errors import RaymcError
 from raymc.specs.factors import EXISTING, inside
 from raymc.specs.fields import dotted_fields, is_field, nearest
@@ -102,9 +103,18 @@ def _why_none_alone(selection: Selection, factor: str) -> str:
 
 
 def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
-    """A fault for each two kinds of minima that are paired and that no space holds both of."""
-    joints, bases = Joints(spec.points, spec.connectivity.space), Bases(spec.points)
-    asked = spec.connectivity.space != "auto"
+    """A fault for each two kinds of minima that are paired and that no space (of a curve) holds both of."""
+    own = [(one.space, ("connectivity", "curves", i, "space")) for i, one in enumerate(spec.connectivity.curves)]
+    if any(space is None for space, _ in own):
+        yield from _unjoined(spec, selection, spec.connectivity.space, ("connectivity", "space"))
+    for space, place in own:
+        if space is not None:
+            yield from _unjoined(spec, selection, space, place)
+
+
+def _unjoined(spec: SweepSpec, selection: Selection, space: Space, of_space: Place) -> Found:
+    joints, bases = Joints(spec.points, space), Bases(spec.points)
+    asked = space != "auto"
     kinds = [(joints.kind(i), bases.kind(i)) for i in range(len(spec.points))]
     seen: set[tuple[tuple[int, int], tuple[int, int]]] = set()
     told: set[str] = set()
@@ -116,7 +126,7 @@ def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
         try:
             fault = bases.fault(i, j, joints.space(i, j))
         except RaymcError as error:
-            fault, place = str(error), ("connectivity", "space") if asked else _PAIRS
+            fault, place = str(error), of_space if asked else _PAIRS
         if fault is not None and fault not in told:
             told.add(fault)
             yield place, f"{selection.names[i]} and {selection.names[j]} can't be joined: {fault}"

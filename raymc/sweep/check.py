@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from raymc.connectivity.curve_faults import curve_faults
 from raymc.connectivity.faults import axis_place, connectivity_faults
 from raymc.specs.content import backbone_fault, backbone_key, positions
 from raymc.specs.errors import Fault, RaymcError, SpecError
@@ -79,7 +80,7 @@ def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
             yield locate(place(field), message)
     for path, message in _row_set_faults(spec):
         yield locate(path, message)
-    for path, message in connectivity_faults(spec, labels_of):
+    for path, message in (*connectivity_faults(spec, labels_of), *curve_faults(spec, labels_of)):
         yield locate(path, message)
     kinds = {point.trial.model.kind for point in spec.points}
     if len(kinds) > 1:

@@ -1,0 +1,82 @@
+"""What is wrong with a sweep's curves, and where in the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from raymc.connectivity.heads import Heads, LabelsOf, named_labels
+from raymc.connectivity.pairs import fit_task
+from raymc.connectivity.selection import Selection
+from raymc.connectivity.shapes import Joints
+from raymc.specs.curves import AlignedCurve, NamedCurve
+from raymc.specs.errors import RaymcError
+from raymc.specs.fields import nearest
+from raymc.specs.sweep import RowSet, SweepSpec
+
+Place = tuple[str | int, ...]
+Found = Iterator[tuple[Place, str]]
+
+
+def curve_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> Found:
+    """Tasks and splits of fits that there aren't, pairs without the labels of a fit, and spaces that don't go."""
+    selection = Selection(spec, spec.points)
+    for number, how in enumerate(spec.connectivity.curves):
+        place: Place = ("connectivity", "curves", number)
+        if how.fitted is not None:
+            yield from _fit_faults(spec, how, place, selection, labels_of)
+        if isinstance(how, AlignedCurve):
+            joints = Joints(spec.points, how.space or spec.connectivity.space)
+            for i, j in _pairs(selection):
+                if joints.known(i) and joints.known(j) and _space(joints, i, j) == "factors":
+                    ends = f"{selection.names[i]} and {selection.names[j]}"
+                    yield place, f"{ends} are joined in factors, which have no heads or neurons; give it space: delta_w"
+                    break
+
+
+def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selection, labels_of: LabelsOf) -> Found:
+    from raymc.tasks.rows import task_faults
+
+    assert how.fitted is not None
+    known = spec.connectivity.tasks
+    if how.fitted.task is not None and how.fitted.task not in known:
+        has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"
+        yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, known)}"
+        return
+    task = fit_task(spec, how)
+    select = how.fitted.select
+    if select == task.train_split:
+        yield (*place, "fit", "select"), f"{select} has the rows that the curve is fitted on; choose on another split"
+    elif select is not None:
+        home = f"connectivity.tasks.{how.fitted.task}" if how.fitted.task else "task"
+        for field, message in task_faults(task, {select: "select"}):
+            if field == "select":
+                yield (*place, "fit", "select"), message
+            else:
+                yield tuple(f"{home}.{field}".split(".")), message
+    try:
+        heads = Heads(spec, spec.points, labels_of)
+        rows = RowSet(how.title, task, task.train_split)
+        unlike = [pair for pair in _pairs(selection) if heads.choose(*pair, rows) != "path"]
+    except RaymcError:
+        return  # the data can't be read, which is said of the task
+    if unlike:
+        i, j = unlike[0]
+        yield (
+            place,
+            f"{selection.names[i]} and {selection.names[j]} aren't both tuned on the labels of the rows it is fitted "
+            "on; name those in fit.task, or leave such pairs out",
+        )
+
+
+def _pairs(selection: Selection) -> Iterator[tuple[int, int]]:
+    try:
+        yield from selection.pairs()
+    except RaymcError:
+        return  # an end that isn't there, which is said of the pairs
+
+
+def _space(joints: Joints, i: int, j: int) -> str:
+    try:
+        return joints.space(i, j)
+    except RaymcError:
+        return ""  # which is said of the pairs
