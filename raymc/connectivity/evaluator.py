@@ -136,7 +136,7 @@ class Evaluator:
                 except RaymcError as error:
                     raise RaymcError(f"split {task.splits[n]}, t = {self._t[index]:g}: {error}") from error
                 seconds[n] += time.perf_counter() - started
-        length = tuple(lengths(path.curve, self._t))
+        length = tuple(lengths(path.curve, self._t, chords=32))
         found: dict[int, Profile] = {}
         for n, trace in traces.items():
             scorer, doubt = scorers[n], trace.uncertainty()
