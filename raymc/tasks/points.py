@@ -117,7 +117,7 @@ class PointModel:
             for name in lent:
                 views[name].copy_(heads[name])
         elif order is not None and order != labels:
-            self._reorder(folder, views, labels, order)
+            self.reorder(folder, views, labels, order)
         return vector
 
     def _read_model(
@@ -159,7 +159,7 @@ class PointModel:
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
         return True
 
-    def _reorder(self, folder: Path, views: Views, labels: tuple[str, ...], order: tuple[str, ...]) -> None:
+    def reorder(self, folder: Path, views: Views, labels: tuple[str, ...], order: tuple[str, ...]) -> None:
         """Put the rows of the head's output, one a label, into another order of the same labels."""
         if sorted(labels) != sorted(order):
             raise RaymcError(f"{folder.name} has labels {', '.join(labels)}, not {', '.join(order)}")
