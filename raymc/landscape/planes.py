@@ -1,8 +1,8 @@
 """The plane through three points of parameter space (Garipov et al. 2018, appendix A.1).
 
-With origin a, u = (b - a) / |b - a| and v the part of c - a across u, normalised, a point of it is a + x u + y v. Neither
-u nor v is kept: the point is written as a + alpha (b - a) + beta (c - a), whose factors follow from x and y by inner
-products of the differences alone. These are taken in float64 a piece at a time; points are written in place.
+With origin a, u = (b - a) / |b - a| and v the part of c - a across u, normalised, a point of it is a + x u + y v.
+Neither u nor v is kept: the point is written as a + alpha (b - a) + beta (c - a), whose factors follow from x and y by
+inner products of the differences alone. These are taken in float64 a piece at a time; points are written in place.
 """
 
 from __future__ import annotations
