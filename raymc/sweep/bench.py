@@ -1,0 +1,89 @@
+"""Where the points of a sweep are scored outside a run: an evaluator of this process, and what is known of minima."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from raymc.connectivity.pairs import Connections
+from raymc.specs.errors import RaymcError
+from raymc.specs.methods import peft_type
+from raymc.specs.results import METRICS
+from raymc.sweep.check import trials_by_key
+from raymc.sweep.results import Sweep
+
+if TYPE_CHECKING:
+    from raymc.tasks.points import PointModel
+    from raymc.tasks.scoring import Score
+
+    Scoring = Callable[[str], Score]
+    Pointing = Callable[[tuple[str, ...]], PointModel]
+
+
+class Bench:
+    """Scores in fp32, whatever the sweep's precision: as the weights are that are written.
+
+    `choose`: the row set that things are chosen on, None: the first that fits. Raises RaymcError where the sweep has no
+    minimum, or its rows can't be read.
+    """
+
+    def __init__(self, sweep: Sweep, choose: str | None):
+        import torch
+
+        from raymc.connectivity.evaluator import Evaluator
+        from raymc.connectivity.token_sets import token_sets
+        from raymc.tasks.minima import Minima
+        from raymc.tasks.rows import labels_of
+
+        self.sweep, self.spec, self.store, self.choose = sweep, sweep.spec, sweep.store, choose
+        self.names, self.minima = sweep.names(), sweep.minima()
+        if not self.names:
+            raise RaymcError(f"sweep {sweep.name} has no finished minimum")
+        self.points = trials_by_key(self.spec)
+        self.connections = Connections(self.spec, self.store, self.points, labels_of)
+        self.trials = {key: self.points[key].trial for key in self.names}
+        adapted = {key: trial for key, trial in self.trials.items() if peft_type(trial) is not None}
+        self.metric = METRICS[self.spec.points[0].trial.model.kind][0]
+        self.made = functools.cache(Minima(self.store, adapted).made)
+        resources = self.spec.resources.evaluator
+        self.evaluator = Evaluator(
+            self.store,
+            token_sets(self.spec, self.store.uri, list(self.names), adapted),
+            points=3,
+            precision="fp32",  # as the weights are that are written
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            cache_bytes=resources.cache,
+            token_budget=resources.token_budget,
+        )
+
+    def splits(self, key: str) -> list[str]:
+        """The row sets that a minimum can be scored on. Raises RaymcError where there are none."""
+        found = list(self.connections.endpoint_splits(key))
+        if not found:
+            raise RaymcError(f"{self.names[key]} has the labels of no row set")
+        return found
+
+    def scores(self, key: str, splits: Sequence[str]) -> dict[str, dict[str, float]]:
+        """A minimum's scores by row set: as the sweep has them where that is in fp32, else taken here."""
+        if self.spec.connectivity.precision == "fp32":
+            row = self.minima.set_index("key").loc[key]
+            prefixes = {split: f"{split}_" for split in splits}
+            found = {
+                s: {c.removeprefix(p): float(row[c]) for c in row.index if c.startswith(p)} for s, p in prefixes.items()
+            }
+            if all(not math.isnan(one.get("loss", math.nan)) for one in found.values()):
+                return found
+        score, _ = self.mixture([key], self.connections.space(key))
+        return {split: {"loss": (one := score(split)).loss, **one.metrics} for split in splits}
+
+    def mixture(self, keys: Sequence[str], space: str) -> tuple[Scoring, Pointing]:
+        from raymc.connectivity.mixtures import Ingredient, Mixtures
+
+        mixtures, mixture = Mixtures(self.evaluator, space), [Ingredient(key) for key in keys]
+        return lambda split: mixtures.score(mixture, split), lambda labels: mixtures.point(mixture, labels)
+
+    @property
+    def classifies(self) -> bool:
+        return self.spec.points[0].trial.model.kind == "classifier"
