@@ -109,7 +109,7 @@ def knowledge(crossings: Sequence[Crossing], maps: Mapping[str, pd.DataFrame]) -
     lines = []
     for kind in KINDS:
         for k in range(1, len(crossings[0].t)):
-            groups = [pair[kind].query("k == @k") for pair in found]
+            groups = [pair[kind][pair[kind]["k"] == k] for pair in found]
             sizes = [len(group) for group in groups]
             line = {"set": kind, "k": k, "t": crossings[0].t[k], "rows": float(np.mean(sizes)), "total": sum(sizes)}
             line["pairs"] = sum(size > 0 for size in sizes)
