@@ -67,11 +67,12 @@ def _require_same_outputs(model: PointModel, b: torch.Tensor, moved: torch.Tenso
 def _batch(model: Any) -> dict[str, torch.Tensor]:
     """Three rows of random tokens, the last one padded; an encoder-decoder's end with its end-of-text token."""
     config = model.config
-    pad = config.pad_token_id or 0
+    known = model.get_input_embeddings().num_embeddings
+    pad = config.pad_token_id if config.pad_token_id in range(known) else 0  # -1 in some
     ends = config.eos_token_id
     end = ends[0] if isinstance(ends, list | tuple) else ends
     width = min(_WIDTH, position_limit(model))
-    usable = [i for i in range(model.get_input_embeddings().num_embeddings) if i not in (pad, end)]
+    usable = [i for i in range(known) if i not in (pad, end)]
     drawn = torch.randint(len(usable), (3, width), generator=torch.Generator().manual_seed(0))
     ids, mask = torch.tensor(usable)[drawn], torch.ones(3, width, dtype=torch.long)
     short = (width + 1) // 2
