@@ -91,6 +91,7 @@ class PathPoint:
     def __init__(self, evaluator: Evaluator, store: Store, task: PairTask, t: float, owner: str = ""):
         self._evaluator, self._store, self._task, self._t, self._owner = evaluator, store, task, t, owner
         self.space = task.space
+        self._known: tuple[Labels, PointModel, Path] | None = None  # a path may take a while to find
 
     def score(self, split: str) -> Score:
         """On one row set. Raises RaymcError where the ends don't fit each other or the row set."""
@@ -114,13 +115,16 @@ class PathPoint:
         return self._owner or self._task.a
 
     def _opened(self, labels: Labels) -> tuple[PointModel, Path]:
+        if self._known is not None and self._known[0] == labels:
+            return self._known[1:]
         first, task = self._first, self._task
         kind, model = self._evaluator.opened(first, self.space, labels)
         found = {first: self._evaluator.vector(kind, model, first, labels)}  # whose head may be lent to the other
         other = task.b if first == task.a else task.a
         found[other] = self._evaluator.vector(kind, model, other, labels, self._owner)
         (a, a_weights), (b, b_weights) = found[task.a], found[task.b]
-        return model, path_of(task, model, a, b, (a_weights, b_weights), self._store)
+        self._known = (labels, model, path_of(task, model, a, b, (a_weights, b_weights), self._store))
+        return self._known[1:]
 
 
 def common_space(connections: Connections, trials: Mapping[str, TrialSpec]) -> str:
@@ -158,7 +162,7 @@ def shared_labels(made: Mapping[str, Made]) -> Labels:
         if set(one.labels) != set(known.labels) and known.trial.model.kind == "classifier":
             raise RaymcError(
                 f"{first} has labels {', '.join(known.labels)}, and {key} {', '.join(one.labels)}; "
-                "a mixture needs minima of the same labels"
+                "a mean needs minima of the same labels"
             )
         if one.tokenizer != known.tokenizer:
             raise RaymcError(f"{first} and {key} have different tokenizers, so no text is the same input to both")

@@ -65,15 +65,14 @@ class Bench:
             raise RaymcError(f"{self.names[key]} has the labels of no row set")
         return found
 
-    def scores(self, key: str, splits: Sequence[str]) -> dict[str, dict[str, float]]:
-        """A minimum's scores by row set: as the sweep has them where that is in fp32, else taken here."""
-        if self.spec.connectivity.precision == "fp32":
-            row = self.minima.set_index("key").loc[key]
-            prefixes = {split: f"{split}_" for split in splits}
-            found = {
-                s: {c.removeprefix(p): float(row[c]) for c in row.index if c.startswith(p)} for s, p in prefixes.items()
-            }
-            if all(not math.isnan(one.get("loss", math.nan)) for one in found.values()):
+    def scores(self, key: str, splits: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
+        """A minimum's loss and metrics by row set: as the sweep has them where that is in fp32, else taken here."""
+        table = self.minima.set_index("key")
+        columns = {split: {name: f"{split}_{name}" for name in ("loss", *metrics)} for split in splits}
+        known = all(name in table.columns for of_split in columns.values() for name in of_split.values())
+        if known and self.spec.connectivity.precision == "fp32":
+            found = {s: {name: float(table[one][key]) for name, one in columns[s].items()} for s in splits}
+            if not any(math.isnan(one["loss"]) for one in found.values()):
                 return found
         score, _ = self.mixture([key], self.connections.space(key))
         return {split: {"loss": (one := score(split)).loss, **one.metrics} for split in splits}

@@ -99,18 +99,14 @@ def _path(bench: Bench, asked: tuple[str, str], t: float | str | None, curve: st
     if split is None or split not in heads:
         raise RaymcError(f"the path isn't scored on {split or 'any row set'}; it is on {', '.join(heads) or 'none'}")
     owner = {"path": "", "a": a, "b": b}[heads[split]]
-    notes, at, chosen_on = [], t, None
+    notes, chosen_on = [], None
     if t == "best":
         along, chosen_on = _best(bench, a, b, title, split), split
-        at = along if first == a else 1 - along
         notes.append(f"t is that of lowest loss on {split} among the points scored there")
         if along in (0.0, 1.0):
-            notes.append("no point of the path is better than this end of it")
-    elif isinstance(t, (int, float)) and 0 <= t <= 1:
-        at = along = float(t)
-        along = along if first == a else 1 - along
+            notes.append("no point of the path that was scored is better than this end of it")
     else:
-        raise RaymcError(f"t is {t!r}; give a number from 0 to 1, or best")
+        along = _number(t) if first == a else 1 - _number(t)
     known = title in bench.spec.connectivity.curve_names
     space = bench.connections.space(a, b, curve=title if known else None)
     fit = bench.connections.fit_key(a, b, title) if known else ""
@@ -124,7 +120,12 @@ def _path(bench: Bench, asked: tuple[str, str], t: float | str | None, curve: st
     if owner:
         notes.append(f"with the head of {bench.names[owner]}, fixed along the path")
     what = {"what": "path", "recipe": f"the point t of the {title} path from the first ingredient to the second"}
-    what |= {"curve": title, "curve_spec": how.model_dump(mode="json"), "fit": digest, "t": at}
+    what |= {
+        "curve": title,
+        "curve_spec": how.model_dump(mode="json"),
+        "fit": digest,
+        "t": along if first == a else 1 - along,
+    }
     what["head"] = owner or "path"
     by_key = dict(zip((a, b), weights, strict=True))
     coefficients = {key: by_key[key] for key in (first, last)}
@@ -170,6 +171,16 @@ def _soup(
     score, point = bench.mixture(found.keys, space)
     weights = found.weights
     return Chosen(what, space, found.keys[0], weights, score, point, chosen_on, notes)
+
+
+def _number(t: float | str | None) -> float:
+    try:
+        found = float(t if t is not None else "nan")
+    except ValueError:
+        found = float("nan")
+    if not 0 <= found <= 1:
+        raise RaymcError(f"t is {t!r}; give a number from 0 to 1, or best" if t is not None else "a path needs t")
+    return found
 
 
 def _curve(bench: Bench, title: str | None) -> tuple[str, Any]:

@@ -79,17 +79,20 @@ def write(
         notes.append(f"the only figures are on {chosen.chosen_on}, which it was chosen on: they are optimistic")
     elif chosen.chosen_on:
         notes.append(f"figures on {chosen.chosen_on}, which it was chosen on, are optimistic")
+    if weak := [bench.names[key] for key in chosen.coefficients if key in bench.sweep.weak()]:
+        notes.append(f"below the floor: {', '.join(weak)}")
     if bench.spec.connectivity.precision != "fp32":
         notes.append("scored in fp32, as it is written; the sweep's own figures are in another precision")
     labels = bench.made(chosen.owner).labels if bench.classifies else ()
     scores = {split: chosen.score(split) for split in splits}
-    ingredients = {key: bench.scores(key, splits) for key in chosen.coefficients}
+    metrics = list(next(iter(scores.values())).metrics)
+    ingredients = {key: bench.scores(key, splits, metrics) for key in chosen.coefficients}
     if chosen.point is None:
         copy_minimum(bench.store, chosen.owner, folder)
     else:
         source = bench.store.folder(layout.MINIMA, chosen.owner)
         write_point(chosen.point(labels), folder, source, labels)
-    metrics = list(next(iter(scores.values())).metrics)
+    notes += _adapter_notes(bench, chosen, folder)
     body = {
         **chosen.what,
         "space": chosen.space,
@@ -126,6 +129,21 @@ def write(
         ]
     )
     return write_provenance(folder, body), table
+
+
+def _adapter_notes(bench: Bench, chosen: Chosen, folder: Path) -> list[str]:
+    """What it takes to open a folder that holds no whole model."""
+    from raymc.tasks.folders import adapter_config, is_whole
+
+    if is_whole(folder):
+        return []
+    config = adapter_config(folder)
+    notes = [f"an adapter: it stands on the backbone {config.get('base_model_name_or_path')}"]
+    if config["peft_type"] == "HOULSBY":
+        notes.append("peft has no such adapters: raymc opens the folder, as a minimum of a sweep (minima: uri)")
+    if bench.trials[chosen.owner].model.perturbation is not None:
+        notes.append("that backbone was perturbed before it was tuned, which only the sweep's own spec can do again")
+    return notes
 
 
 def _readable(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
