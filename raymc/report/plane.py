@@ -44,8 +44,8 @@ def plane_figure(
         raise ValueError(f"no plane {plane!r} on row set {split!r}")
     here = marks[marks["plane"] == plane]
     values = chosen.pivot(index="y", columns="x", values=value).sort_index().sort_index(axis=1)
-    x, y = values.columns.to_numpy(dtype=float), values.index.to_numpy(dtype=float)
-    heights = values.to_numpy(dtype=float)
+    x = values.columns.to_numpy(dtype=float)
+    y, heights = _with_gaps(values.index.to_numpy(dtype=float), values.to_numpy(dtype=float))
     minima = here[here["what"] == "minimum"]
     levels, above = contour_levels(x, y, heights, minima[["x", "y"]].to_numpy(dtype=float))
     figure = Figure(figsize=(7.2, 5.6), layout="constrained")
@@ -94,6 +94,16 @@ def contour_levels(x: np.ndarray, y: np.ndarray, heights: np.ndarray, corners: n
     span = top - low if top > low else max(abs(low), 1.0) * 1e-6
     shares = np.geomspace(FIRST, 1.0, STEPS)
     return np.array([low, *(low + span * shares)]), high > top
+
+
+def _with_gaps(y: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """With NaN for the lines that are missing between others, of an even grid: nothing is drawn across them."""
+    if len(y) < 2:
+        return y, heights
+    place = np.rint((y - y[0]) / np.diff(y).min()).astype(int)
+    whole = np.full((place[-1] + 1, heights.shape[1]), math.nan)
+    whole[place] = heights
+    return np.interp(np.arange(len(whole)), place, y), whole
 
 
 def _inside(x: np.ndarray, y: np.ndarray, corners: np.ndarray) -> np.ndarray:
