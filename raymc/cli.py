@@ -177,8 +177,7 @@ def _run(options: argparse.Namespace) -> int:
         _print_where(sweep, options.storage)
     else:
         print(json.dumps({**sweep.result, "failures": sweep.failures}))
-    partly = sweep.result["minima"]["failed"] or sweep.result["pairs"]["failed"]
-    return PARTLY_FAILED if partly else DONE
+    return PARTLY_FAILED if sweep.failures else DONE
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
     known = spec.connectivity.tasks
     if how.fitted.task is not None and how.fitted.task not in known:
         has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"
-        yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, known)}"
+        yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, list(known))}"
         return
     task = fit_task(spec, how)
     select = how.fitted.select

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from itertools import combinations, islice
 
 from raymc.connectivity.heads import Heads, LabelsOf, named_labels
+from raymc.connectivity.planes import plane_faults
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Bases, Joints
 from raymc.specs.connectivity import PairSelection
@@ -31,6 +33,9 @@ def connectivity_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> 
     yield from found
     if not found:
         yield from head_faults(spec, labels_of, selection)
+    if spec.connectivity.planes:
+        with contextlib.suppress(RaymcError):  # data that can't be read, which is said of the task
+            yield from plane_faults(spec, selection, Heads(spec, spec.points, labels_of))
 
 
 def selection_faults(spec: SweepSpec, selection: Selection | None = None) -> Found:
@@ -104,7 +109,9 @@ def _why_none_alone(selection: Selection, factor: str) -> str:
 
 def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
     """A fault for each two kinds of minima that are paired and that no space (of a curve) holds both of."""
-    own = [(one.space, ("connectivity", "curves", i, "space")) for i, one in enumerate(spec.connectivity.curves)]
+    own: list[tuple[Space | None, Place]] = [
+        (one.space, ("connectivity", "curves", i, "space")) for i, one in enumerate(spec.connectivity.curves)
+    ]
     if any(space is None for space, _ in own):
         yield from _unjoined(spec, selection, spec.connectivity.space, ("connectivity", "space"))
     for space, place in own:

@@ -10,7 +10,7 @@ from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.landscape.grid import even_points
-from raymc.specs.curves import NamedCurve, exact_ends
+from raymc.specs.curves import NamedCurve, Space, exact_ends
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.fitting import Fitting, fit_content
 from raymc.specs.methods import peft_type
@@ -37,8 +37,8 @@ class Connections:
         ordered = [points[key] for key in self._order]
         self.selection = Selection(spec, ordered)
         self._heads = Heads(spec, ordered, labels_of)
-        self._points = points
-        asked = {one.title: one.space or spec.connectivity.space for one in spec.connectivity.curves}
+        self.points = points
+        asked: dict[str, Space] = {one.title: one.space or spec.connectivity.space for one in spec.connectivity.curves}
         self._curves = {one.title: one for one in spec.connectivity.curves}
         self._joints = {name: Joints(ordered, name) for name in {*asked.values(), spec.connectivity.space}}
         self._spaces = asked
@@ -78,7 +78,7 @@ class Connections:
     def fitting(self, a: str, b: str, curve: str) -> Fitting:
         """The fit of a fitted curve between two minima."""
         how = self._curves[curve]
-        ends = {key: self._points[key].trial for key in (a, b)}
+        ends = {key: self.points[key].trial for key in (a, b)}
         return Fitting(
             a=a,
             b=b,

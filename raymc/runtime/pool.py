@@ -11,13 +11,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from raymc.connectivity.planes import LineTask, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.progress import Progress
-from raymc.specs.results import Evaluation, Profile
+from raymc.specs.results import Evaluation
 from raymc.specs.trial import TrialSpec
 
-Task = EndpointTask | PairTask
+Task = EndpointTask | PairTask | LineTask | TraceTask
 Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
 
 
@@ -56,8 +57,9 @@ class EvaluatorActor:
 
         backbones.quiet()
         torch.set_num_threads(max(1, int(settings.cpus)))
+        self._store = Store(settings.storage)
         self._evaluator = Evaluator(
-            Store(settings.storage),
+            self._store,
             sets,
             points=settings.points,
             precision=settings.precision,
@@ -67,9 +69,15 @@ class EvaluatorActor:
         )
 
     def evaluate(self, task: Task, ends: Ends) -> list[Any] | RaymcError:
+        from raymc.connectivity.plane_scores import find_traces, score_line
+
         try:
             if isinstance(task, EndpointTask):
                 return list(self._evaluator.endpoint(task))
+            if isinstance(task, LineTask):
+                return list(score_line(self._evaluator, task))
+            if isinstance(task, TraceTask):
+                return list(find_traces(self._evaluator, self._store, task))
             return list(self._evaluator.pair(task, ends))
         except RaymcError as error:
             return error
@@ -112,7 +120,7 @@ class Pool:
         self,
         tasks: Sequence[Task],
         ends: Callable[[PairTask], Ends],
-        done: Callable[[Task, list[Evaluation | Profile]], None],
+        done: Callable[[Any, list[Any]], None],
         stop: threading.Event,
     ) -> list[tuple[Task, RaymcError]]:
         """Evaluate all tasks; the failed ones with their reasons. `done` is called in the driver as results come.
@@ -166,4 +174,6 @@ class Pool:
 
 
 def _name(task: Task) -> str:
-    return task.key if isinstance(task, EndpointTask) else f"{task.a} - {task.b}"
+    if isinstance(task, EndpointTask):
+        return task.key
+    return f"{task.a} - {task.b}" if isinstance(task, PairTask) else f"plane {' - '.join(task.through)}"

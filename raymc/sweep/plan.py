@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.connectivity.pairs import Connections, fit_task
+from raymc.connectivity.planes import Planes
 from raymc.specs.content import backbone_folder, backbone_trajectory
 from raymc.specs.curves import AutoNebCurve
 from raymc.specs.errors import CorruptArtefact
@@ -78,6 +79,8 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
 
     connections = Connections(spec, store, points, labels_of)
     passes, passes_total = connections.forward_passes(there)
+    of_planes = Planes(connections).forward_passes(there)
+    passes, passes_total = passes + of_planes[0], passes_total + of_planes[1]
     fits = list(connections.fits())
     fits_todo = [one for one in fits if not store.has(layout.CURVES, connections.fit_key(*one))]
     return Plan(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from raymc.connectivity.pairs import Connections
+from raymc.connectivity.planes import Planes
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.progress import Progress, Silent
 from raymc.specs.sweep import Point, SweepSpec
@@ -99,9 +100,12 @@ class _Run:
     def _missing_evaluations(self) -> bool:
         endpoints, lost = self.connections.missing_endpoints(self.state.whole())
         pairs, lost_too = self.connections.missing_pairs(self.state.whole())
-        for error in [*lost, *lost_too]:
+        planes = Planes(self.connections)
+        lines, lost_lines = planes.missing_lines(self.state.whole())
+        traces, lost_traces = planes.missing_traces(self.state.whole())
+        for error in [*lost, *lost_too, *lost_lines, *lost_traces]:
             self.progress.say(f"corrupt, set aside and computed again: {error}")
-        return bool(endpoints or pairs)
+        return bool(endpoints or pairs or lines or traces)
 
     def _look_after_minima(self) -> None:
         """Set aside what is damaged, as far as its files' sizes and times tell (their hashes are checked when read)."""
@@ -198,6 +202,10 @@ class _Run:
                 "reason": reason,
             }
             for (a, b, curve), reason in self.state.failed_pairs.items()
+        ]
+        failures += [
+            {"kind": "plane", "key": name, "name": name, "reason": reason}
+            for name, reason in self.state.failed_planes.items()
         ]
         self.state.mark("tables", began)
         fits = list(self.connections.fits())

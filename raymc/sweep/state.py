@@ -30,6 +30,7 @@ class State:
     stop: threading.Event = field(default_factory=threading.Event)
     failed_minima: dict[str, str] = field(default_factory=dict)
     failed_pairs: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    failed_planes: dict[str, str] = field(default_factory=dict)
     computed_curves: set[str] = field(default_factory=set)
     computed_minima: set[str] = field(default_factory=set)
     computed_pairs: set[tuple[str, str, str]] = field(default_factory=set)

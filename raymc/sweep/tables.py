@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from raymc.connectivity.pairs import Connections
+from raymc.connectivity.planes import Planes
 from raymc.specs.connectivity import Floor
 from raymc.specs.naming import name_of
 from raymc.specs.results import DIAGNOSTICS, METRICS, PATH_DIAGNOSTICS, Evaluation, Profile
@@ -62,6 +63,11 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
         "profiles": profiles_frame(profiles, (*metrics, *PATH_DIAGNOSTICS)),
         "barriers": barriers_frame(profiles, note, metrics[0]),
     }
+    if spec.connectivity.planes:
+        from raymc.sweep.planes import marks_frame, planes_frame
+
+        planes = Planes(connections)
+        tables |= {"planes": planes_frame(planes, metrics), "plane_marks": marks_frame(planes)}
     return tables, whole_pairs
 
 
