@@ -17,6 +17,7 @@ from raymc.training.checkpoint import Checkpoints
 from raymc.training.microbatch import by_length
 from raymc.training.parallel import Group
 
+Batch = dict[str, torch.Tensor]
 Report = Callable[[dict[str, float]], None]
 Keep = Callable[[Any, list[dict[str, float]]], None]
 
@@ -31,6 +32,22 @@ class Objective(Protocol):
     def loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy summed over this worker's terms, in fp32."""
         ...
+
+
+def _nothing(step: int, model: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside the plain loop, on all workers; steps are updates done, models are wrapped."""
+
+    parts: Callable[[Batch], list[Batch]] | None = None
+    """What a worker's batch is cut into, a backward pass each, whose losses are summed; None: by length."""
+    graded: Callable[[int, Any], None] = _nothing
+    """Before update `step`, with its whole gradients in place, before they are clipped."""
+    updated: Callable[[int, Any], None] = _nothing
+    """After every update, before its state is kept; and with 0 before the first of a run that isn't resumed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,7 @@ def train(
     checkpoints: Checkpoints | None,
     report: Report,
     snapshots: Mapping[int, Keep],
+    hooks: Hooks | None = None,
 ) -> Any:
     """Train to the last of `snapshots` (updates done: what keeps that state), from the newest checkpoint if there is
     one before the first of them; returns the wrapped model.
@@ -81,6 +99,7 @@ def train(
     """
     if fault := optimizer_fault(recipe.optimizer, group.strategy, group.size):
         raise TrainingFault(f"train.optimizer: {fault}")
+    hooks = hooks or Hooks()
     model.train()
     wrapped = group.wrap(model)
     optimizer = make_optimizer(
@@ -93,8 +112,10 @@ def train(
     )
     first, last = min(snapshots), max(snapshots)
     start, curve = checkpoints.restore(wrapped, optimizer, group, before=first) if checkpoints else (0, [])
-    if start == 0 and 0 in snapshots:
-        snapshots[0](wrapped, [])
+    if start == 0:
+        hooks.updated(0, wrapped)
+        if 0 in snapshots:
+            snapshots[0](wrapped, [])
     trained = [p for p in wrapped.parameters() if p.requires_grad]
     device = group.device.split(":")[0]
     summed, terms = torch.zeros((), dtype=torch.float64, device=group.device), 0
@@ -104,7 +125,7 @@ def train(
             parameters["lr"] = recipe.rate(step)
         batch, weight = objective.batch(step, group)
         # Shards are gathered in every forward pass, so all workers must take as many: there the batch stays whole.
-        parts = [batch] if group.size > 1 and group.strategy == "fsdp" else by_length(batch)
+        parts = [batch] if group.size > 1 and group.strategy == "fsdp" else (hooks.parts or by_length)(batch)
         for number, part in enumerate(parts, 1):
             with group.syncing(wrapped, number == len(parts)):
                 with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
@@ -112,9 +133,11 @@ def train(
                 # Workers' gradients are averaged: each counts its sum over the global number of terms, times workers.
                 (loss * (group.size / weight)).backward()
             summed += loss.detach().double()
+        hooks.graded(step, wrapped)
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        hooks.updated(step + 1, wrapped)
         terms += weight
         done = step + 1
         logged = done % recipe.log_every == 0 or done == recipe.steps
