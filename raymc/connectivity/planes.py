@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, TypeVar
 
@@ -147,11 +148,16 @@ class Planes:
     def curves(self, grid: Grid) -> Iterator[tuple[str, str, str]]:
         """(start, end, curve) of the sweep's curves between two of a plane's minima that there are, in its space."""
         connections = self._connections
-        pairs = list(connections.pairs(set(grid.through)))
+        pairs = [pair for pair in self._pairs if set(pair) <= set(grid.through)]
         for curve in connections.spec.connectivity.curve_names:
             for a, b in pairs:
                 if connections.space(a, b, curve=curve) == grid.space and self._fit(a, b, curve) is not None:
                     yield a, b, curve
+
+    @cached_property
+    def _pairs(self) -> list[tuple[str, str]]:
+        """The selected pairs among all planes' minima."""
+        return list(self._connections.pairs({key for grid in self.grids for key in grid.through}))
 
     def _fit(self, a: str, b: str, curve: str) -> str | None:
         """Digest of the fitted curve's weights, empty where its ends alone decide it, None where it isn't fitted."""
