@@ -33,7 +33,8 @@ def find(names: Mapping[str, str], asked: str) -> str:
         return found[0]
     if found:
         raise RaymcError(f"{len(found)} minima are {asked!r}: {', '.join(found[:3])}; name one by its key")
-    near = difflib.get_close_matches(asked, [*names.values(), *names], 3, cutoff=0.3) or list(names.values())[:3]
+    known = list(dict.fromkeys([*names.values(), *names]))
+    near = difflib.get_close_matches(asked, known, 3, cutoff=0.3) or known[:3]
     raise RaymcError(f"no minimum is {asked!r}; the nearest are {', '.join(near)}")
 
 
@@ -101,7 +102,8 @@ def cluster_of(
     from raymc.analysis.soups import connected, of_cluster
 
     curve, names = linear_title(sweep.spec.connectivity), sweep.names()
-    matrix = sweep.matrix(curve, split, BARRIER).loc[list(order), list(order)]
+    there = [key for key in names if key in order]  # clusters are numbered in the sweep's order
+    matrix = sweep.matrix(curve, split, BARRIER).loc[there, there]
     told: dict[str, Any] = {"barrier": BARRIER, "curve": curve, "split": split}
     if threshold is not None:
         if isinstance(asked, int) or (asked is not None and asked.isdigit() and len(asked) < _PREFIX):
