@@ -90,6 +90,40 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--floor", action="store_true", help="no values where an end is below the spec's floor")
     sub.add_argument("--json", action="store_true", help="minima, matrix, its definition and the summary as JSON")
 
+    sub = verb("analyze", _analyze, "what the matrix means: intervals, clusters, factors, best points, knowledge")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--curve", help="default: each of the sweep's")
+    sub.add_argument("--split", help="default: each of the sweep's")
+    sub.add_argument(
+        "--value", default="barrier_entezari", help="what clusters and effects are about (default: %(default)s)"
+    )
+    sub.add_argument("--rows", type=_count, default=20, metavar="N", help="lines of a table at most (default: 20)")
+    sub.add_argument("--json", action="store_true", help="all sections, whole, as JSON")
+
+    sub = verb("export", _export, "a minimum, a point of a path or a soup as a Hugging Face folder, with its scores")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--minimum", metavar="KEY", help="by key, the start of it, or name")
+    what.add_argument("--path", nargs=2, metavar=("A", "B"), help="a point of the path from A to B")
+    what.add_argument("--soup", metavar="RECIPE", help="mean of minima: uniform, greedy or cluster")
+    sub.add_argument("--t", metavar="T", help="of --path: from 0 (A) to 1 (B), or best: chosen on --choose")
+    sub.add_argument("--curve", help="of --path; default: the sweep's first")
+    sub.add_argument(
+        "--member", action="append", metavar="KEY", help="of --soup: an ingredient; default: all that count"
+    )
+    sub.add_argument("--cluster", metavar="C", help="of --soup: its number, or a minimum in it")
+    sub.add_argument(
+        "--threshold", type=float, metavar="NATS", help="of --soup: the highest linear barrier in a cluster"
+    )
+    sub.add_argument("--merged", action="store_true", help="of --minimum: the whole model, adapters merged")
+    sub.add_argument("--choose", metavar="SPLIT", help="row set to choose on; default: the sweep's first")
+    sub.add_argument("-o", "--out", required=True, metavar="DIR", help="a folder that isn't there yet")
+    sub.add_argument("--json", action="store_true", help="provenance and scores as JSON")
+
     verb("schema", _schema, "the JSON Schema of a sweep, for editors")
     return parser
 
@@ -182,13 +216,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from raymc.report.values import VALUES
-    from raymc.sweep.results import open_sweep
 
-    name, storage = options.sweep, options.storage
-    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        spec, _ = _load(name, options.set)
-        name, storage = spec.name, storage or spec.storage
-    sweep = open_sweep(name, storage=storage)
+    sweep = _opened(options)
+    name = sweep.name
     if options.json:
         frame = sweep.matrix(options.curve, options.split, options.value, options.floor)
         title, unit, definition = VALUES[options.value]
@@ -215,6 +245,59 @@ def _show(options: argparse.Namespace) -> int:
         )
         return DONE
     _print_sweep(sweep, options.curve, options.split, options.value, options.floor, options.by)
+    return DONE
+
+
+def _opened(options: argparse.Namespace) -> Sweep:
+    """The sweep that a verb names, by its own name or its spec."""
+    from raymc.sweep.results import open_sweep
+
+    name, storage = options.sweep, options.storage
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        spec, _ = _load(name, options.set)
+        name, storage = spec.name, storage or spec.storage
+    return open_sweep(name, storage=storage)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    sweep = _opened(options)
+    sections = sweep.analyze(options.curve, options.split, options.value)
+    if options.json:
+        print(json.dumps({"name": sweep.name, "sections": [one.as_dict() for one in sections]}, indent=1))
+        return DONE
+    from raymc.report.sections import print_section
+
+    for one in sections:
+        print_section(one, sweep.names(), options.rows)
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    sweep = _opened(options)
+    given = {
+        name: getattr(options, name)
+        for name in ("minimum", "path", "soup", "t", "curve", "cluster", "threshold", "choose")
+        if getattr(options, name) is not None
+    }
+    if options.merged:
+        given["merged"] = True
+    if options.member:
+        given["members"] = options.member
+    done = sweep.export(options.out, **given)
+    if options.json:
+        scores = json.loads(done.table.to_json(orient="records", double_precision=15))
+        print(json.dumps({"folder": str(done.folder), "provenance": done.provenance, "scores": scores}, indent=1))
+        return DONE
+    from raymc.report.sections import print_export
+
+    print_export(done.table, done.provenance)
+    print(f"written: {done.folder}")
     return DONE
 
 

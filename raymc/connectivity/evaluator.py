@@ -56,9 +56,13 @@ class Evaluator:
         self._minima = Minima(store, sets.trials)
         self.loads = 0
 
+    def begin(self) -> None:
+        """A new task is in hand: what it reads is checked by its hashes again, unless it is in the cache."""
+        self._fresh.clear()
+
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
         """One evaluation a row set, its rows kept. Raises RaymcError where it doesn't fit, CorruptArtefact: damaged."""
-        self._fresh.clear()
+        self.begin()
         results = []
         for split, group in zip(task.splits, task.groups or ("",) * len(task.splits), strict=True):
             labels = self.labels(split)
@@ -92,7 +96,7 @@ class Evaluator:
 
         An end of the path that is no minimum as it is (`task.known`) is evaluated here.
         """
-        self._fresh.clear()
+        self.begin()
         groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         for number, (split, head) in enumerate(zip(task.splits, task.heads, strict=True)):
             groups.setdefault((head, self.labels(split)), []).append(number)
@@ -112,7 +116,7 @@ class Evaluator:
         lender = "" if head == "path" else owner
         a, a_weights = self.vector(kind, model, task.a, labels, "" if task.a == owner else lender)
         b, b_weights = self.vector(kind, model, task.b, labels, "" if task.b == owner else lender)
-        path = path_of(task, model, a, b, (a_weights, b_weights), self._store)
+        path = path_of(task, model, a, b, (a_weights, b_weights), self._store, labels)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
         scorers = {n: self.scorer(owner, task.splits[n]) for n in numbers}

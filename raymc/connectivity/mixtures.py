@@ -123,7 +123,7 @@ class PathPoint:
         other = task.b if first == task.a else task.a
         found[other] = self._evaluator.vector(kind, model, other, labels, self._owner)
         (a, a_weights), (b, b_weights) = found[task.a], found[task.b]
-        self._known = (labels, model, path_of(task, model, a, b, (a_weights, b_weights), self._store))
+        self._known = (labels, model, path_of(task, model, a, b, (a_weights, b_weights), self._store, labels))
         return self._known[1:]
 
 

@@ -40,7 +40,8 @@ class Connections:
         self.points = points
         asked: dict[str, Space] = {one.title: one.space or spec.connectivity.space for one in spec.connectivity.curves}
         self._curves = {one.title: one for one in spec.connectivity.curves}
-        self._joints = {name: Joints(ordered, name) for name in {*asked.values(), spec.connectivity.space}}
+        spaces: set[Space] = {*asked.values(), spec.connectivity.space}
+        self._joints = {space: Joints(ordered, space) for space in spaces}
         self._spaces = asked
         self._keys: dict[tuple[str, ...], str] = {}
         self._fits: dict[tuple[str, str, str], str] = {}
@@ -72,7 +73,7 @@ class Connections:
 
     def space(self, *keys: str, curve: str | None = None) -> str:
         """The space in which two minima are joined (by a curve), or one is scored. Raises RaymcError for none."""
-        asked = self.spec.connectivity.space if curve is None else self._spaces[curve]
+        asked: Space = self.spec.connectivity.space if curve is None else self._spaces[curve]
         return self._joints[asked].space(*(self._place[key] for key in keys))
 
     def fitting(self, a: str, b: str, curve: str) -> Fitting:

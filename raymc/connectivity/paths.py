@@ -28,16 +28,22 @@ class Path:
 
 
 def path_of(
-    task: PairTask, model: PointModel, a: torch.Tensor, b: torch.Tensor, weights: tuple[str, str], store: Store
+    task: PairTask,
+    model: PointModel,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weights: tuple[str, str],
+    store: Store,
+    labels: tuple[str, ...] = (),
 ) -> Path:
     """The path between the flat vectors a and b of a pair (in the layout of `model`, on its device).
 
-    `weights`: the digests of a and b. Raises RaymcError where the kind of path doesn't fit the model, CorruptArtefact
+    `weights`: the digests of a and b; `labels`: the order of their heads' rows. Raises RaymcError where the kind of path doesn't fit the model, CorruptArtefact
     where a fitted curve isn't what was written or was fitted between other weights. `model.flat` may be written.
     """
     how = task.how
     if how.fitted is not None:
-        return _fitted(task, model, a, b, weights, store)
+        return _fitted(task, model, a, b, weights, store, labels)
     if isinstance(how, AlignedCurve):
         return Path(build_curve(how, a, align(model, a.cpu(), b.cpu(), how.permute).to(a.device)))
     if isinstance(how, (LinearCurve, SphericalCurve)) and how.partial:
@@ -52,7 +58,13 @@ def path_of(
 
 
 def _fitted(
-    task: PairTask, model: PointModel, a: torch.Tensor, b: torch.Tensor, weights: tuple[str, str], store: Store
+    task: PairTask,
+    model: PointModel,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weights: tuple[str, str],
+    store: Store,
+    labels: tuple[str, ...],
 ) -> Path:
     if not store.has(layout.CURVES, task.fit):
         raise RaymcError(f"its {task.curve} curve isn't fitted")
@@ -60,7 +72,7 @@ def _fitted(
     body = store.read_json(layout.CURVES, task.fit, layout.CURVE)
     if (body["a_weights"], body["b_weights"]) != weights:
         raise CorruptArtefact(layout.CURVES, task.fit, "it was fitted between other weights than the minima have now")
-    bends, at = read_bends(model, store.folder(layout.CURVES, task.fit))
+    bends, at = read_bends(model, store.folder(layout.CURVES, task.fit), labels)
     fit = store.weights_digest(layout.CURVES, task.fit)
     curve = build_curve(task.how, a, b, [bend.to(a.device) for bend in bends], at)
     return Path(curve, fit, task.how.fitted.select or "" if task.how.fitted else "")

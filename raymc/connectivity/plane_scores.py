@@ -78,7 +78,7 @@ def find_traces(evaluator: Evaluator, store: Store, task: TraceTask) -> list[Pla
     found = []
     for one in task.curves:
         (start, start_weights), (end, end_weights) = vectors[one.a], vectors[one.b]
-        path = path_of(one, model, start, end, (start_weights, end_weights), store)
+        path = path_of(one, model, start, end, (start_weights, end_weights), store, labels)
         places = plane.trace(path.curve, t)
         found.append(
             PlaneTrace(
@@ -106,6 +106,7 @@ def _plane(
     evaluator: Evaluator, task: LineTask | TraceTask, labels: tuple[str, ...]
 ) -> tuple[PointModel, Plane, tuple[str, str, str]]:
     """(a model to write points into, the plane, the digests of the three minima's weights)."""
+    evaluator.begin()
     kind, model = evaluator.opened(task.through[0], task.space, labels)
     (a, one), (b, two), (c, three) = (evaluator.vector(kind, model, key, labels) for key in task.through)
     return model, Plane(a, b, c), (one, two, three)

@@ -126,7 +126,7 @@ def barriers_frame(
                 "convexity_gap": barriers.convexity_gap(profile.t, profile.loss),
                 "loss_integral": barriers.integral(profile.length, profile.loss),
                 "loss_mean": barriers.mean_loss(profile.t, profile.loss),
-                "better": barriers.better(profile.loss),
+                "better": barriers.better(profile.t, profile.loss),
                 "agreement_ends": profile.metrics["agreement_b"][0],
                 "jensen_shannon_ends": profile.metrics["jensen_shannon_b"][0],
                 "p_value": profile.p_value,
@@ -140,7 +140,9 @@ def barriers_frame(
         )
     bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
     frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES, *bounds])
-    frame["p_holm"] = frame.groupby(["curve", "split"])["p_value"].transform(holm) if len(frame) else math.nan
+    frame["p_holm"] = math.nan
+    for _, some in frame.groupby(["curve", "split"]):
+        frame.loc[some.index, "p_holm"] = holm(some["p_value"].tolist())
     return frame.astype({"same_trajectory": bool, "below_floor": bool, "p_holm": float})
 
 

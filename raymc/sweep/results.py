@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ from raymc.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from raymc.connectivity.pairs import Connections
+    from raymc.sweep.exported import Exported
+    from raymc.sweep.section import Section
 
 _LAST = {"minima": "below_floor", "profiles": "agreement_a", "barriers": "p_holm"}  # columns that early versions lack
 
@@ -92,6 +97,60 @@ class Sweep:
             if given not in known:
                 raise RaymcError(f"sweep {self.name} has no {what} {given!r} (it has {', '.join(known)})")
         return matrix(self.barriers(), list(self.minima()["key"]), curve, split, value, floor)
+
+    def planes(self) -> pd.DataFrame:
+        """One row per point of a grid: plane, split, space, x, y (parameters), loss (nats), metrics (fractions).
+
+        Raises RaymcError where the spec has no planes.
+        """
+        return self._of_planes("planes")
+
+    def plane_marks(self) -> pd.DataFrame:
+        """Where the minima and curves of each plane lie on it: plane, what, key, a, b, t, x, y, off (parameters)."""
+        return self._of_planes("plane_marks")
+
+    def _of_planes(self, name: str) -> pd.DataFrame:
+        if not self.spec.connectivity.planes:
+            raise RaymcError(f"sweep {self.name} has no planes (connectivity.planes)")
+        return self._table(name)
+
+    # What they mean -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def connections(self) -> Connections:
+        """The sweep's endpoints and pairs against its store."""
+        from raymc.connectivity.pairs import Connections
+        from raymc.sweep.check import trials_by_key
+        from raymc.tasks.rows import labels_of
+
+        return Connections(self.spec, self.store, trials_by_key(self.spec), labels_of)
+
+    def analyze(
+        self, curve: str | None = None, split: str | None = None, value: str = "barrier_entezari"
+    ) -> list[Section]:
+        """Barriers with intervals, clusters, spanning tree, effects of factors, best points, crossings, knowledge.
+
+        Of one curve and row set, or of each. Each section names its definition, row set, curve and space; see
+        raymc.sweep.analysis. Raises RaymcError for a curve, row set or value that there isn't.
+        """
+        from raymc.sweep.analysis import analyze
+
+        return analyze(self, curve, split, value)
+
+    def tensor(self, over: Sequence[str], value: str = "barrier_entezari") -> pd.DataFrame:
+        """N x N x (values of the axes `over`): index curve, split, the axes, a, b; `.to_xarray()` gives it dense.
+
+        See raymc.analysis.tensors. Raises RaymcError for an axis or column that isn't there.
+        """
+        from raymc.analysis.tensors import tensor
+
+        return tensor(self.barriers(), self.minima(), over, value)
+
+    def export(self, out: str | Path, **what: Any) -> Exported:
+        """Write a minimum, a point of a path or a soup as a Hugging Face folder; see raymc.sweep.export.export."""
+        from raymc.sweep.export import export
+
+        return export(self, out, **what)
 
     def names(self) -> dict[str, str]:
         """Short names of the minima by key: their values on the axes, or the names that the spec gives them."""

@@ -1,0 +1,172 @@
+"""What a sweep's paths say over several row sets, and against the paths of another curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from raymc.report.values import VALUES
+from raymc.specs.errors import RaymcError
+from raymc.specs.results import METRICS
+from raymc.sweep.knowledge import knowledge_of
+from raymc.sweep.section import SIGNIFICANT, Place, Section, tried
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raymc.sweep.results import Sweep
+
+
+def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
+    """Of one curve over several row sets: best points, crossings of tasks, knowledge."""
+    from raymc.analysis.best import best_points
+    from raymc.analysis.crossings import crossings
+
+    profiles = sweep.profiles()
+    profiles = profiles[profiles["curve"] == curve]
+    metric = METRICS[sweep.spec.model.kind][0]
+    spaces = ", ".join(sorted(set(profiles["space"])))
+    groups: dict[str, list[str]] = {}
+    for rows in sweep.spec.row_sets:
+        groups.setdefault(rows.task_name, []).append(rows.name)
+    for names in groups.values():
+        for report in names[1:]:
+            if report in splits:
+                place = Place(curve, f"chosen on {names[0]}, reported on {report}", spaces)
+                said = f"the point of lowest mean cross-entropy on {names[0]}; gain: over the end that is better there"
+                columns = ["a", "b", "t", "better_end", "chosen", "loss", "loss_gain", metric, f"{metric}_gain"]
+
+                def best(
+                    one: str = names[0],
+                    other: str = report,
+                    place: Place = place,
+                    said: str = said,
+                    columns: Any = columns,
+                ) -> Section:
+                    found = best_points(profiles, one, other)
+                    return Section("best", "Best points of the paths", said, place, table=found[columns])
+
+                yield tried("best", "Best points of the paths", said, place, best)
+    pairs = _task_pairs(sweep)
+    if pairs:
+        place = Place(curve, "the two tasks' own", spaces)
+        said = f"t_cross: where both tasks' {metric}, scaled to 0..1 by its ends, is equal; t_half: where one's is half"
+
+        def crossed() -> Section:
+            found = crossings(profiles, pairs, metric).drop(columns=["curve", "space"])
+            return Section("crossings", "Where one task gives way to the other", said, place, table=found)
+
+        yield tried("crossings", "Where one task gives way to the other", said, place, crossed)
+    if sweep.spec.connectivity.rows:
+        yield from _knowledge(sweep, curve, spaces)
+
+
+def _knowledge(sweep: Sweep, curve: str, spaces: str) -> Iterator[Section]:
+    try:
+        found = knowledge_of(sweep.connections, curve, sweep.weak())
+    except RaymcError as error:
+        place = Place(curve, "training rows", spaces)
+        yield Section("knowledge", "Knowledge along the path", "", place, notes=(f"not computed: {error}",))
+        return
+    for one in found:
+        place = Place(curve, f"{one.source} to {one.target}", one.space)
+        said = (
+            f"F_k: rows of {one.source} right at point k - 1, wrong at k; M_k: rows of {one.target} wrong at k - 1 "
+            "and right at k (Qin et al. 2022); confidence, variability: mean and standard deviation of the gold label's "
+            f"probability over {one.snapshots} snapshots of training (Swayamdipta et al. 2020)"
+        )
+        yield Section("knowledge", "Knowledge forgotten and learned", said, place, table=one.table)
+        yield Section("knowledge_trends", "Which rows go, and come, first", said, place, table=one.trends)
+
+
+def compared(sweep: Sweep, split: str) -> Iterator[Section]:
+    """Each further curve against the first, pair by pair on the same rows."""
+    first, *others = sweep.spec.connectivity.curve_names
+    for other in others:
+        table = _differences(sweep, split, first, other)
+        if not len(table):
+            continue
+        real = table[table["p_holm"] < SIGNIFICANT]
+        figures: dict[str, Any] = {"pairs": len(table), f"significant_{first}": len(real)}
+        figures |= {
+            "ratio_median": float(real["ratio"].median()) if len(real) else math.nan,
+            "ratio_max": float(real["ratio"].max()) if len(real) else math.nan,
+        }
+        said = (
+            f"Entezari barrier (nats), {VALUES['barrier_entezari'][2]}; difference: {other} less {first}, 95 % "
+            f"interval on the same resampled rows; ratio: {other} / {first}"
+        )
+        notes = (
+            f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm < {SIGNIFICANT})",
+        )
+        space = ", ".join(sorted(set(table.pop("space"))))
+        yield Section(
+            "compared",
+            f"{other} against {first}",
+            said,
+            Place(f"{first}, {other}", split, space),
+            table,
+            figures,
+            notes,
+        )
+
+
+def _differences(sweep: Sweep, split: str, first: str, other: str) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    from raymc.landscape.bootstrap import difference
+    from raymc.store.rows import read_rows
+
+    connections, rows = sweep.connections, []
+    table = sweep.barriers()
+    table = table[(table["split"] == split) & ~table["below_floor"]].set_index(["a", "b", "curve"])
+    heights, chances = (dict(zip(table.index, table[name], strict=True)) for name in ("barrier_entezari", "p_holm"))
+    for a, b in dict.fromkeys((a, b) for a, b, _ in table.index):
+        if (a, b, first) not in table.index or (a, b, other) not in table.index:
+            continue
+        found = [connections.profile(a, b, curve, split) for curve in (first, other)]
+        if any(one is None or not one.row_file for one in found):
+            continue
+        losses = []
+        for curve, one in zip((first, other), found, strict=True):
+            assert one is not None
+            group = connections.profile_key(split, one.space, curve, one.head)
+            losses.append(read_rows(sweep.store, group, f"{a}-{b}", one.row_file))
+        height = [heights[a, b, curve] for curve in (first, other)]
+        between = difference(
+            losses[0].t, losses[1].loss.astype(np.float64), losses[0].loss.astype(np.float64), losses[0].terms
+        )
+        low, high = between.interval
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "space": ", ".join(sorted({str(table.loc[(a, b, curve), "space"]) for curve in (first, other)})),
+                first: height[0],
+                other: height[1],
+                "ratio": height[1] / height[0] if height[0] else math.nan,
+                "difference": height[1] - height[0],
+                "low": low,
+                "high": high,
+                "p_holm": chances[a, b, first],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _task_pairs(sweep: Sweep) -> dict[tuple[str, str], tuple[str, str]]:
+    """By pair of ends tuned on different data: the row sets of a's task and of b's, of the same split if any."""
+    sets, found = sweep.spec.row_sets, {}
+    points = sweep.connections.points
+    table = sweep.barriers()
+    for a, b in dict.fromkeys(zip(table["a"], table["b"], strict=True)):
+        if a not in points or b not in points or points[a].existing or points[b].existing:
+            continue
+        own = [[rows for rows in sets if rows.task.dataset == points[key].trial.task.dataset] for key in (a, b)]
+        if own[0] and own[1] and own[0] != own[1]:
+            shared = next((x for x in own[0] for y in own[1] if x.split == y.split), own[0][0])
+            other = next((y for y in own[1] if y.split == shared.split), own[1][0])
+            found[a, b] = (shared.name, other.name)
+    return found

@@ -1,0 +1,155 @@
+"""What a sweep's tables mean: sections that each name their definition, row set, curve and space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from raymc.report.values import VALUES
+from raymc.sweep.along import compared, of_curve
+from raymc.sweep.section import SIGNIFICANT, Place, Section, tried
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raymc.sweep.results import Sweep
+
+
+def analyze(
+    sweep: Sweep, curve: str | None = None, split: str | None = None, value: str = "barrier_entezari"
+) -> list[Section]:
+    """All that can be said of a sweep's barriers: of one curve and row set, or (None) of each.
+
+    `value`: the column of barriers() that clusters, the tree and the effects of factors are about. What can't be
+    computed is a section whose note says why. Raises RaymcError for a curve, row set or value that there isn't.
+    """
+    curve_names, connectivity = sweep.spec.connectivity.curve_names, sweep.spec.connectivity
+    curves, splits = [curve] if curve else list(curve_names), [split] if split else list(sweep.splits)
+    for one in curves:
+        for row_set in splits:
+            sweep.matrix(one, row_set, value)  # raises
+    found: list[Section] = []
+    for one in curves:
+        for row_set in splits:
+            table = sweep.barriers()
+            table = table[(table["curve"] == one) & (table["split"] == row_set)]
+            for space, chosen in table.groupby("space", sort=False):
+                found += _of_matrix(sweep, chosen, one, row_set, str(space), value)
+        found += of_curve(sweep, one, splits)
+    if len(curve_names) > 1 and curve is None and connectivity.rows:
+        found += [section for row_set in splits for section in compared(sweep, row_set)]
+    return found
+
+
+def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space: str, value: str) -> Iterator[Section]:
+    """Of one matrix: a curve, a row set and a space."""
+    from raymc.analysis.clusters import find_clusters
+    from raymc.analysis.factors import factor_effects
+    from raymc.analysis.trees import minimax, spanning_tree
+
+    title, unit, definition = VALUES[value]
+    place = Place(curve, split, space)
+    counted, weak = table[~table["below_floor"]], sweep.weak()
+    yield _barriers(table, place)
+    keys = [key for key in sweep.minima()["key"] if key in {*counted["a"], *counted["b"]}]
+    if len(keys) < 3:
+        return
+
+    def clusters() -> Section:
+        found = find_clusters(_matrix(sweep, counted, keys, value))
+        names = sweep.names()
+        members = [
+            {"cluster": rank, "minima": len(some), "members": ", ".join(names[key] for key in some)}
+            for rank in range(1, found.count + 1)
+            for some in [[key for key in keys if found.labels[key] == rank]]
+        ]
+        figures = {"clusters": found.count, "p_value": found.p_value, "within": found.within, "between": found.between}
+        figures |= {"statistic": found.statistic, "labels": dict(found.labels)}
+        notes = (found.note, *([f"without {len(weak)} minima below the floor"] if weak else []))
+        return Section(
+            "clusters",
+            f"Clusters by {title} ({unit})",
+            definition,
+            place,
+            table=_frame(members),
+            figures=figures,
+            notes=notes,
+        )
+
+    def tree() -> Section:
+        passes = _matrix(sweep, counted, keys, "saddle")
+        found, least = spanning_tree(passes), minimax(passes)
+        direct = passes.to_numpy()
+        better = (least.to_numpy() < direct - 1e-12) & ~_isnan(direct)
+        figures = {"highest_pass": float(found["value"].max()), "pairs_better_over_others": int(better.sum()) // 2}
+        said = f"{VALUES['saddle'][2]}; minimum spanning tree, whose largest edge between two minima is their pass"
+        return Section("tree", "Saddles (nats): spanning tree", said, place, table=found, figures=figures)
+
+    def factors() -> Section:
+        minima = sweep.minima().set_index("key")
+        axes = minima.loc[keys, list(sweep.spec.axis_names)].astype(object)
+        found = factor_effects(counted, axes.where(axes.notna(), None), value)
+        attributes = {str(name): one for name, one in found.attrs.items()}
+        dropped = attributes.pop("dropped")
+        notes = (
+            f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
+            "(multiple regression on distance matrices, Lichstein 2007); low, high: 95 %, jackknife over minima; p: "
+            "minima permuted, double semi-partialling (Dekker et al. 2007); given_distance: at equal L2 distance",
+            *(f"{name}: {why}" for name, why in dropped.items()),
+        )
+        found.attrs = {}
+        return Section(
+            "factors",
+            f"Which factor matters: {title} ({unit})",
+            definition,
+            place,
+            table=found,
+            figures=attributes,
+            notes=notes,
+        )
+
+    for name, heading, make in (
+        ("clusters", "Clusters", clusters),
+        ("tree", "Spanning tree", tree),
+        ("factors", "Which factor matters", factors),
+    ):
+        yield tried(name, heading, definition, place, make)
+
+
+def _barriers(table: pd.DataFrame, place: Place) -> Section:
+    names = ("barrier_entezari", "barrier_frankle", "barrier_ainsworth", "convexity_gap")
+    bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
+    rest = ["p_holm", "t_peak", "saddle", "loss_integral", "better", "agreement_ends", "jensen_shannon_ends"]
+    columns = ["a", "b", "differs", *bounds, *rest, "distance_l2", "length"]
+    told = "; ".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest))
+    chosen = sorted({one for one in table["chosen_on"] if one})
+    notes = ("low, high: 95 % interval over evaluation rows, paired bootstrap",)
+    notes += tuple(f"curves were chosen on {one}: figures there are optimistic" for one in chosen if one == place.split)
+    counted = table[~table["below_floor"]]
+    figures = {
+        "pairs": len(counted),
+        "left_out": len(table) - len(counted),
+        "significant": int((counted["p_holm"] < SIGNIFICANT).sum()),
+        "barrier_mean": float(counted["barrier_entezari"].mean()),
+        "barrier_max": float(counted["barrier_entezari"].max()),
+    }
+    ordered = table.sort_values("barrier_entezari", ascending=False, kind="stable", ignore_index=True)
+    return Section("barriers", "Barriers", told, place, table=ordered[columns], figures=figures, notes=notes)
+
+
+def _matrix(sweep: Sweep, table: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
+    from raymc.report.frames import matrix
+
+    return matrix(table, keys, str(table["curve"].iloc[0]), str(table["split"].iloc[0]), value)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def _isnan(values: Any) -> Any:
+    import numpy as np
+
+    return np.isnan(values)
