@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raymc.cli import _parser, main
+from raymc.cli import main, parser
 from raymc.specs import content
 from raymc.specs.content import backbone_folder
 from raymc.specs.load import load_spec
@@ -91,7 +91,7 @@ def test_commands_of_the_readme_parse(command):
     start = next((i for i, word in enumerate(words) if word.rsplit("/", 1)[-1] == "raymc"), None)
     if start is None:
         pytest.skip("not a call of raymc")
-    options = _parser().parse_args(words[start + 1 :])
+    options = parser().parse_args(words[start + 1 :])
     path = getattr(options, "spec", None)
     if isinstance(path, str) and path.startswith("sweeps/"):
         assert (ROOT / path).is_file()

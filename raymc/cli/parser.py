@@ -1,0 +1,113 @@
+"""The verbs of the command line and their options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from raymc.cli import verbs
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="raymc",
+        description="Mode connectivity of language models: one YAML in, a connectivity matrix out.",
+        epilog="exit codes: 0 done, 2 bad input, 3 partly failed, 130 interrupted",
+    )
+    root.add_argument("--version", action="version", version=f"raymc {version()}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(verb=function)
+        return sub
+
+    def overrides(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--set", action="append", default=[], metavar="K=V", help="override a field: train.steps=50")
+
+    def storage(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--storage", metavar="URI", help="folder of the store (default: the spec's, else ./raymc-store)"
+        )
+
+    sub = verb("validate", verbs.validate, "check specs: one line per fault, with file, line and column")
+    sub.add_argument("spec", nargs="+", metavar="SPEC")
+    overrides(sub)
+    sub.add_argument("--json", action="store_true", help="faults as JSON on stdout")
+
+    sub = verb("plan", verbs.plan, "what a sweep would compute and about what it costs; nothing is run")
+    sub.add_argument("spec", metavar="SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--json", action="store_true", help="the plan and the resolved spec as JSON")
+
+    sub = verb("run", verbs.run, "train missing minima, evaluate missing pairs, write the matrix")
+    sub.add_argument("spec", metavar="SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument(
+        "--tracking", metavar="URI", help="MLflow tracking URI (default: the spec's, else sqlite in the store)"
+    )
+    sub.add_argument("--address", metavar="RAY", help="Ray cluster to join (default: one started here)")
+    sub.add_argument("--json", action="store_true", help="counts as a JSON object on the last line of stdout")
+    sub.add_argument("-v", "--verbose", action="store_true", help="show what Ray and the libraries print")
+
+    sub = verb("show", verbs.show, "the connectivity matrix of a sweep that was run")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--curve", help="default: the sweep's first")
+    sub.add_argument("--split", help="default: the sweep's first")
+    sub.add_argument("--value", default="barrier_entezari", help="a column of barriers.parquet (default: %(default)s)")
+    sub.add_argument("--by", action="append", default=[], metavar="AXIS", help="part the summary by an axis's values")
+    sub.add_argument("--floor", action="store_true", help="no values where an end is below the spec's floor")
+    sub.add_argument("--json", action="store_true", help="minima, matrix, its definition and the summary as JSON")
+
+    sub = verb("analyze", verbs.analyze, "what the matrix means: intervals, clusters, factors, best points, knowledge")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--curve", help="default: each of the sweep's")
+    sub.add_argument("--split", help="default: each of the sweep's")
+    sub.add_argument(
+        "--value", default="barrier_entezari", help="what clusters and effects are about (default: %(default)s)"
+    )
+    sub.add_argument("--rows", type=_count, default=20, metavar="N", help="lines of a table at most (default: 20)")
+    sub.add_argument("--json", action="store_true", help="all sections, whole, as JSON")
+
+    sub = verb("export", verbs.export, "a minimum, a point of a path or a soup as a Hugging Face folder")
+    sub.add_argument("sweep", metavar="NAME|SPEC")
+    overrides(sub)
+    storage(sub)
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--minimum", metavar="KEY", help="by key, the start of it, or name")
+    what.add_argument("--path", nargs=2, metavar=("A", "B"), help="a point of the path from A to B")
+    what.add_argument("--soup", metavar="RECIPE", help="mean of minima: uniform, greedy or cluster")
+    sub.add_argument("--t", metavar="T", help="of --path: from 0 (A) to 1 (B), or best: chosen on --choose")
+    sub.add_argument("--curve", help="of --path; default: the sweep's first")
+    sub.add_argument(
+        "--member", action="append", metavar="KEY", help="of --soup: an ingredient; default: all that count"
+    )
+    sub.add_argument("--cluster", metavar="C", help="of --soup: its number, or a minimum in it")
+    sub.add_argument(
+        "--threshold", type=float, metavar="NATS", help="of --soup: the highest linear barrier in a cluster"
+    )
+    sub.add_argument("--merged", action="store_true", help="of --minimum: the whole model, adapters merged")
+    sub.add_argument("--choose", metavar="SPLIT", help="row set to choose on; default: the sweep's first")
+    sub.add_argument("-o", "--out", required=True, metavar="DIR", help="a folder that isn't there yet")
+    sub.add_argument("--json", action="store_true", help="provenance and scores as JSON")
+
+    verb("schema", verbs.print_schema, "the JSON Schema of a sweep, for editors")
+    return root
+
+
+def version() -> str:
+    import raymc
+
+    return raymc.__version__
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, not {text!r}")
+    return int(text)

@@ -1,0 +1,70 @@
+"""A sweep for a terminal: its tables, and where they are."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raymc.sweep.results import Sweep
+
+
+def print_sweep(
+    sweep: Sweep, curve: str | None, split: str | None, value: str, floor: bool = False, by: Sequence[str] = ()
+) -> None:
+    from raymc.report.text import print_matrix, print_minima, print_summary
+    from raymc.report.values import VALUES
+    from raymc.specs.results import METRICS
+
+    curve, split = curve or sweep.spec.connectivity.curve_names[0], split or sweep.splits[0]
+    frame = sweep.matrix(curve, split, value, floor)
+    title, unit, definition = VALUES[value]
+    names, weak = sweep.names(), sweep.weak()
+    print_minima(sweep.minima(), names, sweep.splits, weak, _floor(sweep))
+    barriers = sweep.barriers()
+    chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
+    spaces = ", ".join(sorted(set(chosen["space"]))) or "-"
+    points = sweep.spec.connectivity.points
+    heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
+    print_matrix(frame, names, heading, weak=weak)
+    if len(barriers):
+        print_summary(sweep.summary(by), by, METRICS[sweep.spec.model.kind][0].replace("_", " "))
+    for failure in sweep.failures:
+        print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}")
+
+
+def _floor(sweep: Sweep) -> str:
+    """The floor in words: `accuracy at least 0.8 on validation`."""
+    floor = sweep.spec.connectivity.floor
+    if floor is None:
+        return ""
+    bound = "at most" if floor.metric == "loss" else "at least"
+    return f"{floor.metric} {bound} {floor.value:g} on {floor.split or 'the first split'}"
+
+
+def print_where(sweep: Sweep, storage: str | None) -> None:
+    result = sweep.result
+    counts = "; ".join(
+        f"{what}: {c['total']} ({c['computed']} computed, {c['reused']} reused, {c['failed']} failed)"
+        for what, c in ((what, result[what]) for what in ("minima", "curves", "pairs"))
+        if c["total"] or what != "curves"
+    )
+    print(f"{counts}; {duration(result['seconds'])}")
+    print(f"tables:  {sweep.store.root / 'sweeps' / sweep.name}")
+    print(f"again:   raymc show {sweep.name}" + (f" --storage {storage}" if storage else ""))
+    uri = result.get("tracking", "")
+    if uri.startswith("sqlite:"):
+        beside = Path(sys.executable).parent / "mlflow"
+        program = "mlflow" if shutil.which("mlflow") else str(beside)
+        print(f"MLflow:  {program} ui --backend-store-uri {uri}   then http://127.0.0.1:5000")
+    elif uri:
+        print(f"MLflow:  {result['tracking_run']}")
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,191 @@
+"""What each verb does; all return an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raymc.cli.printing import duration, print_sweep, print_where
+from raymc.specs.errors import SpecError
+
+if TYPE_CHECKING:
+    from raymc.sweep.results import Sweep
+
+DONE, BAD_INPUT, PARTLY_FAILED, INTERRUPTED = 0, 2, 3, 130
+
+
+def _load(path: str, overrides: Sequence[str]) -> tuple[Any, Any]:
+    """A spec from a file, and a function that gives a fault its place in it."""
+    from raymc.specs.load import fault_at, load_with_source
+
+    spec, source = load_with_source(path, overrides)
+    return spec, lambda where, message: fault_at(source, where, message)
+
+
+def validate(options: argparse.Namespace) -> int:
+    from raymc.sweep.check import check
+
+    faults = []
+    for path in options.spec:
+        try:
+            spec, locate = _load(path, options.set)
+            check(spec, locate)
+        except SpecError as error:
+            faults += error.faults
+    if options.json:
+        print(json.dumps({"valid": not faults, "faults": [fault.as_dict() for fault in faults]}, indent=1))
+    else:
+        for fault in faults:
+            print(fault, file=sys.stderr)
+    return BAD_INPUT if faults else DONE
+
+
+def plan(options: argparse.Namespace) -> int:
+    from raymc.sweep.check import check
+    from raymc.sweep.plan import plan as plan_sweep
+
+    spec, locate = _load(options.spec, options.set)
+    check(spec, locate)
+    result = plan_sweep(spec, storage=options.storage, checked=True, locate=locate).as_dict()
+    if options.json:
+        print(json.dumps(result, indent=1))
+        return DONE
+    minima, pairs, estimate = result["minima"], result["pairs"], result["estimate"]
+    print(f"sweep    {spec.name}  (storage {result['storage']})")
+    if result["backbones"]["total"]:
+        print(f"backbones{result['backbones']['total']:6d}   {result['backbones']['done']} in the store")
+    print(f"minima   {minima['total']:6d}   {minima['done']} in the store")
+    if result["curves"]["total"]:
+        print(f"curves   {result['curves']['total']:6d}   {result['curves']['done']} fitted in the store")
+    print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
+    print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
+    if estimate["seconds"] is None:
+        print(f"cost     {estimate['basis']}")
+    else:
+        flops = estimate["train_flops"] + estimate["evaluate_flops"]
+        about = f"about {duration(estimate['seconds'])}, {flops:.2g} floating-point operations"
+        print(f"cost     {about} ({estimate['basis']})")
+    return DONE
+
+
+def run(options: argparse.Namespace) -> int:
+    from raymc.report.progress import progress_for_stderr
+    from raymc.sweep.run import run as run_sweep
+
+    spec, locate = _load(options.spec, options.set)
+    with progress_for_stderr() as progress:
+        sweep = run_sweep(
+            spec,
+            storage=options.storage,
+            tracking=options.tracking,
+            address=options.address,
+            progress=progress,
+            verbose=options.verbose,
+            locate=locate,
+        )
+    for failure in sweep.failures:
+        print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}", file=sys.stderr)
+    if not options.json:
+        print_sweep(sweep, None, None, "barrier_entezari")
+        print_where(sweep, options.storage)
+    else:
+        print(json.dumps({**sweep.result, "failures": sweep.failures}))
+    return PARTLY_FAILED if sweep.failures else DONE
+
+
+def show(options: argparse.Namespace) -> int:
+    from raymc.report.values import VALUES
+
+    sweep = _opened(options)
+    name = sweep.name
+    if options.json:
+        frame = sweep.matrix(options.curve, options.split, options.value, options.floor)
+        title, unit, definition = VALUES[options.value]
+        floor = sweep.spec.connectivity.floor
+        print(
+            json.dumps(
+                {
+                    "name": name,
+                    "curve": options.curve or sweep.spec.connectivity.curve_names[0],
+                    "split": options.split or sweep.splits[0],
+                    "space": sorted(set(sweep.barriers()["space"])),
+                    "value": options.value,
+                    "title": title,
+                    "unit": unit,
+                    "definition": definition,
+                    "floor": None if floor is None else floor.model_dump(mode="json"),
+                    "minima": json.loads(sweep.minima().to_json(orient="records", double_precision=15)),
+                    "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],
+                    "summary": json.loads(sweep.summary(options.by).to_json(orient="records", double_precision=15)),
+                    "failures": sweep.failures,
+                },
+                indent=1,
+            )
+        )
+        return DONE
+    print_sweep(sweep, options.curve, options.split, options.value, options.floor, options.by)
+    return DONE
+
+
+def _opened(options: argparse.Namespace) -> Sweep:
+    """The sweep that a verb names, by its own name or its spec."""
+    from raymc.sweep.results import open_sweep
+
+    name, storage = options.sweep, options.storage
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        spec, _ = _load(name, options.set)
+        name, storage = spec.name, storage or spec.storage
+    return open_sweep(name, storage=storage)
+
+
+def analyze(options: argparse.Namespace) -> int:
+    sweep = _opened(options)
+    sections = sweep.analyze(options.curve, options.split, options.value)
+    if options.json:
+        print(json.dumps({"name": sweep.name, "sections": [one.as_dict() for one in sections]}, indent=1))
+        return DONE
+    from raymc.report.sections import print_section
+
+    for one in sections:
+        print_section(one, sweep.names(), options.rows)
+    return DONE
+
+
+def export(options: argparse.Namespace) -> int:
+    sweep = _opened(options)
+    given = {
+        name: getattr(options, name)
+        for name in ("minimum", "path", "soup", "t", "curve", "cluster", "threshold", "choose")
+        if getattr(options, name) is not None
+    }
+    if options.merged:
+        given["merged"] = True
+    if options.member:
+        given["members"] = options.member
+    done = sweep.export(options.out, **given)
+    if options.json:
+        scores = json.loads(done.table.to_json(orient="records", double_precision=15))
+        print(json.dumps({"folder": str(done.folder), "provenance": done.provenance, "scores": scores}, indent=1))
+        return DONE
+    from raymc.report.sections import print_export
+
+    print_export(done.table, done.provenance)
+    print(f"written: {done.folder}")
+    return DONE
+
+
+def print_schema(options: argparse.Namespace) -> int:
+    """The JSON Schema of a sweep."""
+    print(json.dumps(schema(), indent=1))
+    return DONE
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a sweep (as it is written, before defaults)."""
+    from raymc.specs.sweep import SweepSpec
+
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SweepSpec.model_json_schema()}
