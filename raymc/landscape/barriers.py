@@ -81,24 +81,9 @@ def convexity_gap(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """max over points i < k < j of L(t_k) less the chord from i to j at t_k; Entezari's barrier or more.
 
     The largest of the Entezari barriers of all sub-segments, in the loss's unit (Juneja et al. 2023, section 2); 0 for
-    a convex profile. The lowest chord at t_k is the profile's lower convex envelope, so this is the greatest height
-    above the envelope, O(P^2) a profile.
+    a convex profile.
     """
-    count = len(t)
-    profiles = loss.reshape(-1, count)
-    gap = _excess(t, profiles).max(axis=-1)
-    corner = np.zeros(len(profiles), dtype=np.intp)  # the envelope's latest corner, or the next one once it is reached
-    slope, base, start = np.empty(len(profiles)), profiles[:, 0].copy(), np.zeros(len(profiles))
-    for k in range(count - 1):
-        here = np.flatnonzero(corner == k)
-        if len(here):  # the envelope goes on to the point seen from here under the least slope
-            slopes = (profiles[here, k + 1 :] - profiles[here, k, None]) / (t[k + 1 :] - t[k])
-            least = slopes.argmin(axis=-1)
-            corner[here] = k + 1 + least
-            slope[here], base[here], start[here] = slopes[np.arange(len(here)), least], profiles[here, k], t[k]
-        above = profiles[:, k + 1] - (base + slope * (t[k + 1] - start))
-        np.maximum(gap, above, out=gap, where=corner != k + 1)  # a corner is on the envelope, whatever the rounding
-    return gap.reshape(loss.shape[:-1])
+    return np.maximum(above_envelope(t, loss).max(axis=-1), _excess(t, loss).max(axis=-1))  # the whole is one of them
 
 
 @_measure
@@ -112,6 +97,28 @@ def mean_loss(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
 def better(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """How many points between the ends are lower than both ends."""
     return (loss[..., 1:-1] < np.minimum(loss[..., :1], loss[..., -1:])).sum(axis=-1)
+
+
+def above_envelope(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Height over the profile's lower convex envelope, (..., P); 0 at the envelope's corners, the ends among them.
+
+    The envelope at t_k is the lowest of the chords i < k < j and of L(t_k). Gift wrapping, O(P^2) a profile.
+    """
+    count = len(t)
+    profiles = loss.reshape(-1, count)
+    above = np.zeros_like(profiles)
+    corner = np.zeros(len(profiles), dtype=np.intp)  # the envelope's latest corner, then the next one
+    slope, base, start = np.empty(len(profiles)), np.empty(len(profiles)), np.empty(len(profiles))
+    for k in range(count - 1):
+        here = np.flatnonzero(corner == k)
+        if len(here):  # the envelope goes on to the point seen from here under the least slope
+            slopes = (profiles[here, k + 1 :] - profiles[here, k, None]) / (t[k + 1 :] - t[k])
+            least = slopes.argmin(axis=-1)
+            corner[here] = k + 1 + least
+            slope[here], base[here], start[here] = slopes[np.arange(len(here)), least], profiles[here, k], t[k]
+        height = profiles[:, k + 1] - (base + slope * (t[k + 1] - start))
+        above[:, k + 1] = np.where(corner == k + 1, 0.0, np.maximum(height, 0.0))  # whatever the rounding
+    return above.reshape(loss.shape)
 
 
 def integral(length: Sequence[float] | np.ndarray, loss: Sequence[float] | np.ndarray) -> Any:
