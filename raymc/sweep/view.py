@@ -17,6 +17,7 @@ from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import backbones_of
+from raymc.sweep.findings import analysis_tables, analysis_text, plane_figures
 from raymc.sweep.results import Sweep
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                     groups=groups,
                     factor=axis or "group",
                 )
+    sections = sweep.analyze() if len(barriers) else []
     axes: dict[str, list[Any]] = {name: [] for name in spec.axis_names}
     for point in points.values():
         for name, value in point.values.items():
@@ -200,9 +202,10 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
             "minima.parquet": minima,
             "barriers.parquet": barriers,
             "profiles.parquet": profiles,
+            **analysis_tables(sweep, sections),
         },
-        texts={"spec.json": spec.model_dump_json(indent=1)},
-        figures=figures,
+        texts={"spec.json": spec.model_dump_json(indent=1), "analysis.json": analysis_text(sections)},
+        figures=figures | plane_figures(sweep),
         status="failed" if sweep.failures else "finished",
         reason="; ".join(f"{entry['name']}: {entry['reason']}" for entry in sweep.failures[:5]),
     )
