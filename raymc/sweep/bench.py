@@ -66,16 +66,23 @@ class Bench:
         return found
 
     def scores(self, key: str, splits: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-        """A minimum's loss and metrics by row set: as the sweep has them where that is in fp32, else taken here."""
-        table = self.minima.set_index("key")
-        columns = {split: {name: f"{split}_{name}" for name in ("loss", *metrics)} for split in splits}
+        """A minimum's loss and metrics by row set: as the sweep has them in fp32, else taken here.
+
+        NaN on a row set of other labels than its own.
+        """
+        table, nan = self.minima.set_index("key"), dict.fromkeys(("loss", *metrics), math.nan)
+        columns = {split: {name: f"{split}_{name}" for name in nan} for split in splits}
         known = all(name in table.columns for of_split in columns.values() for name in of_split.values())
         if known and self.spec.connectivity.precision == "fp32":
             found = {s: {name: float(table[one][key]) for name, one in columns[s].items()} for s in splits}
-            if not any(math.isnan(one["loss"]) for one in found.values()):
-                return found
+        else:
+            found = dict.fromkeys(splits, nan)
+        own = [split for split in self.connections.endpoint_splits(key) if split in found]  # those of its labels
         score, _ = self.mixture([key], self.connections.space(key))
-        return {split: {"loss": (one := score(split)).loss, **one.metrics} for split in splits}
+        for split in (split for split in own if math.isnan(found[split]["loss"])):
+            fresh = score(split)
+            found[split] = {"loss": fresh.loss, **fresh.metrics}
+        return found
 
     def mixture(self, keys: Sequence[str], space: str) -> tuple[Scoring, Pointing]:
         from raymc.connectivity.mixtures import Ingredient, Mixtures

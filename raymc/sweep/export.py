@@ -199,5 +199,8 @@ def _best(bench: Bench, a: str, b: str, curve: str, split: str) -> float:
     here = (table["a"] == a) & (table["b"] == b) & (table["curve"] == curve) & (table["split"] == split)
     if not here.any():
         raise RaymcError(f"the {curve} path was not scored on {split}, so its best point isn't known; give t")
-    along = table[here]
-    return float(along["t"].to_numpy()[along["loss"].to_numpy().argmin()])
+    along = table[here].sort_values("t")
+    t, loss = along["t"].to_numpy(), along["loss"].to_numpy()
+    end = 0 if loss[0] <= loss[-1] else len(t) - 1
+    lowest = int(loss.argmin())
+    return float(t[lowest if loss[lowest] < loss[end] else end])  # of equal ones an end, as in analysis.best

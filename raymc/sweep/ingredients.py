@@ -105,39 +105,33 @@ def cluster_of(
     there = [key for key in names if key in order]  # clusters are numbered in the sweep's order
     matrix = sweep.matrix(curve, split, BARRIER).loc[there, there]
     told: dict[str, Any] = {"barrier": BARRIER, "curve": curve, "split": split}
+    number = asked if isinstance(asked, int) else int(asked) if asked and re.fullmatch(r"\d{1,5}", asked) else None
+    start = order[0]
+    if isinstance(asked, str) and number is None:
+        start = find(names, asked)
+        if start not in order:
+            raise RaymcError(f"{names[start]} is not among the soup's members; name it there too")
     if threshold is not None:
-        if isinstance(asked, int) or (asked is not None and asked.isdigit() and len(asked) < _PREFIX):
+        if number is not None:
             raise RaymcError("with a threshold, name a minimum of the cluster: it has no number")
-        start = order[0] if asked is None else _among(order, find(names, asked), names)
-        rest = [start, *(key for key in order if key != start)]
 
         def height(a: str, b: str) -> float:
             return float(matrix.at[a, b])  # type: ignore[arg-type]
 
+        rest = [start, *(key for key in order if key != start)]
         keys = connected(rest, height, threshold)
-        told |= {"threshold": threshold, "around": start}
         unknown = [key for key in rest if any(math.isnan(height(one, key)) for one in keys if one != key)]
         notes = [f"no barrier is known to all of: {_listed(names, unknown)}"] if unknown else []
-        return keys, told, notes
+        return keys, told | {"threshold": threshold, "around": start}, notes
     if len(order) == 1:
         return list(order), told | {"clusters": 1}, []
     found = find_clusters(matrix)
-    if asked is None:
-        label = found.labels[order[0]]
-    elif isinstance(asked, int) or (asked.isdigit() and len(asked) < _PREFIX):
-        label = int(asked)
-        if label not in found.labels.values():
-            raise RaymcError(f"there is no cluster {label}: there are {found.count}, counted from 1")
-    else:
-        label = found.labels[_among(order, find(names, asked), names)]
-    told |= {"clusters": found.count, "cluster": label, "p_value": found.p_value, "method": found.method}
+    label = found.labels[start] if number is None else number
+    if label not in found.labels.values():
+        raise RaymcError(f"there is no cluster {label}: there are {found.count}, counted from 1")
+    p_value = None if math.isnan(found.p_value) else found.p_value  # too few to test
+    told |= {"clusters": found.count, "cluster": label, "p_value": p_value, "method": found.method}
     return of_cluster(order, found.labels, label), told, [found.note]
-
-
-def _among(order: Sequence[str], key: str, names: Mapping[str, str]) -> str:
-    if key not in order:
-        raise RaymcError(f"{names[key]} is not among the soup's members; name it there too")
-    return key
 
 
 def _step(point: Point) -> float:

@@ -110,7 +110,7 @@ def write_provenance(folder: Path, body: dict[str, Any]) -> dict[str, Any]:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     body = {**body, "files": digests}
     with _writing(folder):
-        (folder / PROVENANCE).write_text(json.dumps(body, indent=1, ensure_ascii=False))
+        (folder / PROVENANCE).write_text(json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False))
     return body
 
 

@@ -38,6 +38,7 @@ from raymc.sweep.results import Sweep, open_sweep, write_sweep
 from raymc.sweep.tables import assemble
 from raymc.tasks import backbones
 from raymc.tasks.rows import labels_of
+from raymc.training.curve_fit import fit_curve
 from raymc.training.finetune import finetune
 from raymc.training.parallel import Group
 
@@ -97,7 +98,7 @@ def body(rows: Path, backbone: Path) -> dict[str, Any]:
         "model": {"backbone": str(backbone)},
         "task": {"dataset": {"path": str(rows)}, "max_length": 16},
         "train": {"steps": 6, "batch_size": 6, "learning_rate": 2e-2, "dropout": 0.0},
-        "axes": {"tuning": [{"method": "full"}, {"method": "lora"}], "seeds.head": [1, 2, 3]},
+        "zip": [{"tuning": [{"method": "full"}] * 3 + [{"method": "lora"}] * 2, "seeds.head": [1, 2, 3, 1, 2]}],
         "connectivity": {"points": 5, "splits": list(SPLITS), "curves": ["linear", "spherical"]},
     }
 
@@ -109,6 +110,9 @@ def ran(spec: SweepSpec, store: Store) -> Sweep:
         if not store.has("minima", key):
             finetune([point.trial], store, Group(), checkpoint_every=0, log_every=6, report=lambda _: None)
     connections = Connections(spec, store, points, labels_of)
+    for fit in connections.missing_fits(set(points)):
+        fitting = connections.fitting(*fit)
+        fit_curve(fitting, store, Group(), checkpoint_every=0, log_every=6, report=lambda _: None)
     sets = token_sets(spec, store.uri, list(points))
     evaluator = Evaluator(store, sets, points=spec.connectivity.points)
     for task in connections.missing_endpoints(set(points))[0]:
@@ -215,7 +219,7 @@ def test_a_uniform_soup_in_plain_transformers_scores_as_said(sweep: Sweep, keys,
 
 
 def test_a_greedy_soup_is_recipe_one_with_real_models(sweep: Sweep, keys, rows: Path, tmp_path: Path):
-    """All six, LoRA and full, in delta_w; against means made from merged state dicts and scored by hand."""
+    """All five, LoRA and full, in delta_w; against means made from merged state dicts and scored by hand."""
     found = export(sweep, tmp_path / "soup", soup="greedy", choose="validation")
     model = check(found, rows)
     minima = sweep.minima().set_index("key")
@@ -245,6 +249,9 @@ def test_soups_of_a_cluster_by_threshold(sweep: Sweep, keys, tmp_path: Path):
     whole = export(sweep, tmp_path / "a", soup="cluster", threshold=highest, members=keys["full"], report="test")
     assert {one["key"] for one in whole.provenance["ingredients"]} == set(keys["full"])
     assert whole.provenance["chosen_on"] == "validation"
+    small = export(sweep, tmp_path / "c", soup="cluster", report="test")  # too few to be told apart
+    told = small.provenance["cluster"]
+    assert (told["clusters"], told["cluster"], told["p_value"], len(small.provenance["ingredients"])) == (1, 1, None, 5)
     none = export(sweep, tmp_path / "b", soup="cluster", threshold=-1.0, members=keys["full"], cluster=keys["full"][1])
     assert [one["key"] for one in none.provenance["ingredients"]] == [keys["full"][1]]
     assert "a soup of one: it is that minimum" in none.notes
@@ -271,13 +278,15 @@ def test_a_lora_path_in_delta_w_is_peft_s_merged_weights_interpolated(sweep: Swe
 
 
 def test_factors_are_exported_as_a_peft_folder(body, sweep: Sweep, keys, rows: Path, tmp_path: Path):
+    bezier = {"curve": "bezier", "fit": {"steps": 3, "select": "validation", "learning_rate": 0.01}}
     spec = SweepSpec.model_validate(
         {
             **body,
             "name": "factors",
+            "zip": [],
             "axes": {"seeds.head": [1, 2]},
             "tuning": {"method": "lora"},
-            "connectivity": {**body["connectivity"], "space": "factors", "curves": ["linear"]},
+            "connectivity": {**body["connectivity"], "space": "factors", "curves": ["linear", bezier]},
         }
     )
     factors = ran(spec, sweep.store)
@@ -288,6 +297,15 @@ def test_factors_are_exported_as_a_peft_folder(body, sweep: Sweep, keys, rows: P
     assert any("stands on the backbone" in note for note in found.notes)
     soup = export(factors, tmp_path / "soup", soup="uniform")
     check(soup, rows)
+    curved = export(factors, tmp_path / "curved", path=(names[1], names[0]), t=0.25, curve="bezier")
+    check(curved, rows)
+    first = find(factors.names(), names[1])
+    t = 0.25 if first == min(factors.names()) else 0.75
+    profile = factors.profiles().query(f"curve == 'bezier' and t == {t} and split == 'test'")
+    assert curved.provenance["scores"]["test"]["loss"] == pytest.approx(profile["loss"].item(), abs=1e-7)
+    assert [one["coefficient"] for one in curved.provenance["ingredients"]] == pytest.approx([0.75**2, 0.25**2])
+    assert curved.provenance["fit"]
+    assert any("the curve itself was chosen on validation" in note for note in curved.notes)
     merged = export(factors, tmp_path / "merged", minimum=names[0], merged=True)
     model = check(merged, rows)
     assert isinstance(model, type(plain(tmp_path / "merged")))
@@ -323,6 +341,59 @@ def test_a_minimum_is_copied(sweep: Sweep, keys, rows: Path, tmp_path: Path):
             assert said[0] == pytest.approx(said[1], abs=1e-7)
 
 
+# Other precisions, tasks and methods ----------------------------------------------------------------------------------
+
+
+def test_ingredients_of_a_sweep_in_bfloat16_are_scored_anew(sweep: Sweep, keys, rows: Path, tmp_path: Path):
+    how = sweep.spec.connectivity.model_copy(update={"precision": "bf16"})
+    rough = Sweep("tiny", sweep.store, sweep.spec.model_copy(update={"connectivity": how}), {}, [])
+    found = export(rough, tmp_path / "soup", soup="uniform", members=keys["full"][:2], report=["test"])
+    minima = sweep.minima().set_index("key")
+    for _, row in found.table.iloc[1:].iterrows():
+        assert row["test_loss"] == pytest.approx(minima["test_loss"][row["key"]], abs=1e-7)
+    assert any("scored in fp32" in note for note in found.notes)
+    assert "validation_loss" not in found.table
+
+
+def test_a_path_between_tasks_has_the_head_of_the_row_set_it_is_chosen_on(body, sweep: Sweep, tmp_path: Path):
+    task = {**body["task"], "train_split": "train"}
+    other = {**task, "rename": {"neg": "no", "pos": "yes"}}
+    spec = SweepSpec.model_validate(
+        {
+            **body,
+            "name": "tasks",
+            "zip": [],
+            "axes": {"task": [task, other]},
+            "connectivity": {"points": 3, "tasks": {"one": task, "two": other}},
+        }
+    )
+    tasks = ran(spec, sweep.store)
+    ends = list(tasks.names())
+    for name, key, labels in (("one", ends[0], {"neg", "pos"}), ("two", ends[1], {"no", "yes"})):
+        split = f"{name}.validation"
+        found = export(tasks, tmp_path / name, path=(ends[0], ends[1]), t=0.5, choose=split)
+        profile = tasks.profiles().query(f"split == '{split}' and t == 0.5").iloc[0]
+        assert found.provenance["head"] == profile["head"] == key
+        assert set(found.provenance["labels"]) == set(plain(tmp_path / name).config.label2id) == labels
+        assert found.provenance["scores"].keys() == {split}
+        assert found.provenance["scores"][split]["loss"] == pytest.approx(profile["loss"], abs=1e-7)
+        assert found.table[f"{split}_loss"].isna().sum() == 1  # the other task's minimum can't be scored there
+        model, expected = plain(tmp_path / name), plain(sweep.store.folder("minima", key))
+        assert torch.equal(model.classifier.weight, expected.classifier.weight)
+    with pytest.raises(RaymcError, match="a mean needs minima of the same labels"):
+        export(tasks, tmp_path / "soup", soup="uniform")
+
+
+def test_what_can_t_be_merged_isn_t(body, sweep: Sweep, tmp_path: Path):
+    how = {"method": "houlsby", "bottleneck": 2}
+    spec = SweepSpec.model_validate({**body, "name": "houlsby", "zip": [], "tuning": how})
+    found = ran(spec, sweep.store)
+    with pytest.raises(RaymcError, match="base can't be merged into the weights; leave merged out"):
+        export(found, tmp_path / "out", minimum="base", merged=True)
+    notes = export(found, tmp_path / "out", minimum="base").notes
+    assert any("peft has no such adapters" in note for note in notes)
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -341,7 +412,7 @@ def test_a_minimum_is_copied(sweep: Sweep, keys, rows: Path, tmp_path: Path):
         ({"path": ("A", "B"), "t": 1.5}, "t is 1.5; give a number from 0 to 1, or best"),
         ({"path": ("A", "B"), "t": "middle"}, "t is 'middle'"),
         ({"path": ("A", "B"), "t": 0.5, "curve": "bezier"}, r"no curve 'bezier' \(it has linear, spherical\)"),
-        ({"soup": "cluster", "cluster": 7}, "there is no cluster 7"),
+        ({"soup": "cluster", "cluster": "7"}, "there is no cluster 7: there are 1, counted from 1"),
         ({"soup": "cluster", "cluster": 1, "threshold": 0.1}, "with a threshold, name a minimum"),
     ],
 )
@@ -389,7 +460,9 @@ def listed(spec: SweepSpec, weak: tuple[int, ...] = ()) -> tuple[Sweep, dict[str
 
 
 def test_a_soup_is_of_strong_minima_and_of_the_last_of_each_run(body):
-    spec = SweepSpec.model_validate({**body, "axes": {"seeds.head": [1, 2, 3], "train.snapshot": [2, 4, None]}})
+    spec = SweepSpec.model_validate(
+        {**body, "zip": [], "axes": {"seeds.head": [1, 2, 3], "train.snapshot": [2, 4, None]}}
+    )
     found, points, order = listed(spec, weak=(3, 8))
     keys, notes = members_of(found, points, None)
     assert keys == [order[2], order[5], order[7]]  # of the third run, the end is weak
@@ -414,7 +487,7 @@ def test_rank_is_by_metric_then_loss():
 
 def test_clusters_as_they_are_found(body):
     """Two groups of four that lie far apart: the soup is of the best one's, or of the one that is named."""
-    spec = SweepSpec.model_validate({**body, "axes": {"seeds.head": list(range(8))}})
+    spec = SweepSpec.model_validate({**body, "zip": [], "axes": {"seeds.head": list(range(8))}})
     found, _, order = listed(spec)
     rows = []
     for i in range(8):
