@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raymc.landscape.barriers import ainsworth, entezari, frankle, peak
+from raymc.landscape.barriers import (
+    above_envelope,
+    ainsworth,
+    better,
+    convexity_gap,
+    entezari,
+    frankle,
+    integral,
+    mean_loss,
+    peak,
+    saddle,
+)
 from raymc.landscape.grid import even_points
 
 QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -38,6 +50,61 @@ def test_profiles_by_hand(name: str):
     assert ainsworth(QUARTERS, loss) == by_ainsworth
     assert frankle(QUARTERS, loss) == by_ainsworth
     assert peak(QUARTERS, loss) == at
+
+
+# loss on QUARTERS: saddle, convexity gap, mean loss by the trapezoidal rule, points better than both ends
+MORE_BY_HAND = {
+    "hill": ([1.0, 2.0, 4.0, 2.0, 1.0], 4.0, 3.0, 2.25, 0),
+    "unequal ends": ([1.0, 3.0, 4.0, 2.75, 3.0], 4.0, 2.0, 2.9375, 0),
+    # the highest above its chord is point 1 over the whole; 3 at .25 over the chord 0-4 is 2
+    "peaks differ": ([0.0, 3.0, 3.0, 3.5, 4.0], 4.0, 2.0, 2.875, 0),
+    "rising and convex": ([0.0, 0.25, 1.0, 2.25, 4.0], 4.0, 0.0, 1.375, 0),
+    "dip": ([1.0, 0.5, 0.0, 0.5, 1.0], 1.0, 0.0, 0.5, 3),
+    # from point 1 to point 3 the hill stands 1.5 high; over the whole only .5
+    "dip and hill": ([1.0, 0.0, 1.5, 0.0, 1.0], 1.5, 1.5, 0.625, 2),
+    # below the chord of the ends everywhere (3, 2.25, 1.5, .75, 0): envelope 3, 0, 0, 0, 0; .5 over it at .5
+    "step within a fall": ([3.0, 0.0, 0.5, 0.25, 0.0], 3.0, 0.5, 0.5625, 0),
+    "better than the better end": ([2.0, 0.5, 1.5, 0.25, 1.0], 2.0, 1.125, 0.9375, 2),
+    "flat": ([0.3] * 5, 0.3, 0.0, 0.3, 0),
+}
+
+
+@pytest.mark.parametrize("name", MORE_BY_HAND)
+def test_saddle_gap_mean_and_better_points_by_hand(name: str):
+    loss, highest, gap, mean, lower = MORE_BY_HAND[name]
+    assert saddle(QUARTERS, loss) == highest
+    assert convexity_gap(QUARTERS, loss) == pytest.approx(gap, abs=1e-15)
+    assert mean_loss(QUARTERS, loss) == pytest.approx(mean, abs=1e-15)
+    assert better(QUARTERS, loss) == lower
+
+
+def test_the_integral_weighs_by_length():
+    assert integral([0.0, 1.0, 4.0], [1.0, 3.0, 5.0]) == (2.0 * 1 + 4.0 * 3) / 4
+    assert integral([0.0, 1.0, 1.0], [1.0, 3.0, 50.0]) == 2.0  # a leg of length 0 weighs nothing
+    assert integral([0.0, 0.0, 0.0], [1.0, 3.0, 5.0]) == 3.0  # one place: the plain mean
+    assert integral([0.0, 1.0, 4.0], np.array([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])).tolist() == [3.5, 2.0]
+    even = [2.5 * x for x in QUARTERS]
+    assert integral(even, [1.0, 0.0, 1.5, 0.0, 1.0]) == mean_loss(QUARTERS, [1.0, 0.0, 1.5, 0.0, 1.0])
+    for length, loss in (
+        ([0.0, 2.0, 1.0], [1.0] * 3),
+        ([1.0, 2.0], [1.0] * 2),
+        ([0.0, 1.0], [1.0, math.nan]),
+        ([0.0, math.inf], [1.0] * 2),
+        ([0.0, 1.0], [1.0] * 3),
+        ([0.0], [1.0]),
+    ):
+        with pytest.raises(ValueError, match="an integral needs"):
+            integral(length, loss)
+
+
+def test_the_gap_of_a_wave():
+    """sin(2 pi t) from 0 to 1 falls, then rises: its envelope is the tangent from the start to the trough's flank."""
+    t = even_points(2001)
+    loss = [math.sin(2 * math.pi * x) for x in t]
+    touch = min(((y - 0.0) / x, x) for x, y in zip(t[1:], loss[1:], strict=True))  # the least slope seen from (0, 0)
+    height = max(y - touch[0] * x for x, y in zip(t, loss, strict=True) if x <= touch[1])
+    assert convexity_gap(t, loss) == pytest.approx(height, abs=1e-12)
+    assert convexity_gap(t, loss) > entezari(t, loss) + 0.3
 
 
 def test_two_points_have_no_barrier_above_their_chord():
@@ -121,7 +188,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("measure", [entezari, ainsworth, frankle, peak])
+ALL = [entezari, ainsworth, frankle, peak, saddle, convexity_gap, mean_loss, better]
+
+
+@pytest.mark.parametrize("measure", ALL)
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_profile_is_refused(measure, name: str):
     with pytest.raises(ValueError, match="a profile needs"):
@@ -210,6 +280,52 @@ def test_more_points_never_lower_a_barrier(profile, data):
     some = [t[i] for i in keep], [loss[i] for i in keep]
     assert entezari(t, loss) >= entezari(*some)
     assert ainsworth(t, loss) >= ainsworth(*some)
+
+
+def _gap_by_every_segment(t: list[float], loss: list[float]) -> float:
+    def over(i: int, k: int, j: int) -> float:
+        share = (t[k] - t[i]) / (t[j] - t[i])
+        return loss[k] - ((1 - share) * loss[i] + share * loss[j])
+
+    count = range(len(t))
+    return max((over(i, k, j) for i in count for j in count for k in range(i + 1, j)), default=0.0)
+
+
+@given(profiles())
+def test_the_convexity_gap_is_the_largest_barrier_of_all_segments(profile):
+    t, loss = profile
+    gap = convexity_gap(t, loss)
+    assert gap == pytest.approx(max(0.0, _gap_by_every_segment(t, loss)), abs=1e-11)
+    assert gap >= entezari(t, loss)
+
+
+@given(profiles())
+def test_a_profile_less_its_height_above_the_envelope_is_convex(profile):
+    t, loss = profile
+    height = above_envelope(np.array(t), np.array(loss))
+    assert (height >= 0).all()
+    assert height[0] == height[-1] == 0.0
+    slopes = np.diff(loss - height) / np.diff(t)
+    assert (np.diff(slopes) >= -1e-9).all()
+
+
+@given(profiles())
+def test_mean_loss_lies_between_the_least_and_the_saddle(profile):
+    t, loss = profile
+    assert min(loss) - 1e-12 <= mean_loss(t, loss) <= saddle(t, loss) + 1e-12
+
+
+@pytest.mark.parametrize("measure", ALL)
+@pytest.mark.parametrize("points", [2, 3, 26])
+def test_many_profiles_at_once_are_each_alone(measure, points: int):
+    t = even_points(points)
+    batch = np.random.default_rng(0).normal(size=(3, 5, points)).round(1)  # rounded, so that points tie
+    batch[0, 0], batch[0, 1] = 0.3, np.linspace(1.0, 3.0, points)
+    found = measure(t, batch)
+    assert found.shape == (3, 5)
+    assert found.tolist() == [[measure(t, one.tolist()) for one in row] for row in batch]
+    assert type(measure(t, batch[0, 0])) is type(measure(t, batch[0, 0].tolist()))
+    assert measure(t, batch[:, :0]).shape == (3, 0)
 
 
 @pytest.mark.parametrize("count", [2, 3, 26, 61, 10_001])
