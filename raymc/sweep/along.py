@@ -73,8 +73,8 @@ def _knowledge(sweep: Sweep, curve: str, spaces: str) -> Iterator[Section]:
         place = Place(curve, f"{one.source} to {one.target}", one.space)
         said = (
             f"F_k: rows of {one.source} right at point k - 1, wrong at k; M_k: rows of {one.target} wrong at k - 1 "
-            "and right at k (Qin et al. 2022); confidence, variability: mean and standard deviation of the gold label's "
-            f"probability over {one.snapshots} snapshots of training (Swayamdipta et al. 2020)"
+            "and right at k (Qin et al. 2022); confidence, variability: mean and standard deviation of the gold "
+            f"label's probability over {one.snapshots} snapshots of training (Swayamdipta et al. 2020)"
         )
         yield Section("knowledge", "Knowledge forgotten and learned", said, place, table=one.table)
         yield Section("knowledge_trends", "Which rows go, and come, first", said, place, table=one.trends)

@@ -24,7 +24,7 @@ def analysis_tables(sweep: Sweep, sections: Sequence[Section]) -> dict[str, pd.D
         if section.table is None or not len(section.table) or section.name == "barriers":
             continue
         renamed = {
-            column: section.table[column].map(lambda key: names.get(key, key))
+            column: section.table[column].map(lambda key: names.get(str(key), str(key)))
             for column in _OF_MINIMA
             if column in section.table.columns
         }
