@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import pandas as pd
 from scipy.cluster import hierarchy
 
 from raymc.analysis.cells import above, check_whole, upper, values_of
+from raymc.specs.errors import RaymcError
 
 METHODS = ("average", "complete", "single", "weighted")  # a cluster's own tree is then a branch of the whole tree
 TESTABLE = 6  # with five minima, 10 of the 210 arrangements of two separate clusters look as good: p >= 0.048
@@ -62,10 +64,12 @@ def find_clusters(
     the N minima is tested at level x (n - 1) / (N - 1), which bounds the chance of any false split by `level`
     (Meinshausen 2008; Kimes et al. 2017). Below TESTABLE minima nothing is tested. Same seed, same answer.
 
-    Raises RaymcError for missing cells and fewer than two minima; ValueError for an unknown method.
+    Raises RaymcError for missing cells, negative ones and fewer than two minima; ValueError for an unknown method.
     """
     values, keys = values_of(matrix, "clusters"), [str(key) for key in matrix.index]
     check_whole(values, "clusters")
+    if values.min() < 0:
+        raise RaymcError(f"clusters: values go down to {values.min():.4g}; take a barrier or a distance, 0 or more")
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}, not {method}")
     rng, size = np.random.default_rng(seed), len(keys)
@@ -163,9 +167,14 @@ def _fits(cells: np.ndarray, size: int, method: str) -> tuple[np.ndarray, np.nda
 
 def effects(cells: np.ndarray, size: int) -> np.ndarray:
     """Least-squares fit of mu + a_i + a_j to the n (n - 1) / 2 cells above the diagonal (last axis); n: 3 or more."""
-    i, j = above(size)
+    ends = _ends(size)
     total = cells.sum(-1, keepdims=True)
-    square = np.zeros((*cells.shape[:-1], size, size))
-    square[..., i, j] = square[..., j, i] = cells
-    a = (square.sum(-1) - 2 * total / size) / (size - 2)  # they add up to 0
-    return total / cells.shape[-1] + a[..., i] + a[..., j]
+    a = (cells @ ends - 2 * total / size) / (size - 2)  # they add up to 0
+    return total / cells.shape[-1] + a @ ends.T
+
+
+@functools.lru_cache(maxsize=8)
+def _ends(size: int) -> np.ndarray:
+    """Cells x minima: 1 where the minimum is an end of the cell's pair."""
+    i, j = above(size)
+    return np.eye(size)[i] + np.eye(size)[j]

@@ -31,8 +31,8 @@ def factor_effects(
     """How much higher a pair's value is if its ends differ in a factor; a row per factor, then `distance`.
 
     `barriers`: a, b, `value` and `distance`, of one curve and row set, each pair once; missing pairs and NaN don't
-    count. `values`: a row per minimum (index: key; those without a pair are left out), a column per factor, hashable or
-    None (a value of its own).
+    count. Of snapshots of one run give one: minima that share a run can't stand for each other. `values`: a row per
+    minimum (index: key; those without a pair are left out), a column per factor, hashable or None (a value of its own).
 
     Columns. pairs_same, pairs_differ, mean_same, mean_differ: the raw counts and means. effect: coefficient of multiple
     regression on distance matrices (Lichstein 2007), value ~ 1 + sum over factors of [ends differ in it]: what is added
@@ -80,6 +80,8 @@ def factor_effects(
             row |= beside.of(k, draws, *COLUMNS[10:14])
         row["note"] = "the pairs there are don't separate it from the others" if math.isnan(row["effect"]) else ""
         rows.append(row)
+    if distance and far is None:
+        dropped[distance] = "the same in every pair"
     if far is not None and beside is not None:
         row = {"factor": "distance", "pairs_same": 0, "pairs_differ": int(there.sum())}
         row |= {"mean_same": math.nan, "mean_differ": float(heights[there].mean())}
@@ -112,7 +114,7 @@ class _Regression:
         self.r2 = _r2(regressors[there], heights[there])
 
     def of(self, k: int, draws: np.ndarray, *names: str) -> dict[str, float]:
-        """Coefficient, both ends of its interval and p of regressor k, under four names; `draws`: identity among them."""
+        """Coefficient, ends of its interval and p of regressor k, under four names; the identity is one of `draws`."""
         others = _with_one(np.delete(self.x, k, axis=1))
         basis = _basis(others[self.there])
         own = self._cleared(self.x[self.there, k], basis)
