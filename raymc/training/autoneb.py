@@ -36,6 +36,7 @@ from raymc.training.parallel import Group
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of each segment, where the loss is measured after a cycle
 _DECAY = 0.5  # of the learning rate, from one cycle to the next
+_LOWER = "a lower fit.learning_rate may help"
 _PIVOT = "pivot"  # the entry of a batch with the pivot's number
 
 
@@ -104,7 +105,7 @@ def _cycle(
         band,
         recipe,
         group,
-        replace(checkpoints, key=f"{checkpoints.key}/cycle-{stage.cycle:03d}"),
+        replace(checkpoints, key=cycle_key(checkpoints.key, stage.cycle)),
         lambda point: report({**point, "step": point["step"] + offset}),
         {fit.steps: lambda wrapped, curve: training.extend(curve)},
         Hooks(band.parts, band.graded, updated),
@@ -167,7 +168,7 @@ class _Band:
                 self._loss(wrapped, rows, end)
         losses = self._group.total(self._losses.clone()).tolist()
         if not all(map(math.isfinite, losses)):
-            return  # the loop says so
+            raise TrainingFault(f"a loss of the chain is not finite by step {self._offset + step + 1}; {_LOWER}")
         tangents = neb.tangents(self._ground.a, self.module.matrix, self._ground.b, losses)
         for bend, tangent in zip(self.module.bends, tangents, strict=True):
             force = torch.zeros_like(tangent)
@@ -180,6 +181,8 @@ class _Band:
     def settle(self) -> None:
         """After an update: the pivots slide along the chain to their shares of its length."""
         ground, pivots = self._ground, self.module.matrix
+        if not torch.isfinite(pivots.sum()):
+            raise TrainingFault(f"a pivot of the chain is not finite after an update; {_LOWER}")
         neb.redistribute(ground.a, pivots, ground.b, self._at)
 
     def retime(self) -> None:
@@ -207,7 +210,7 @@ class _Band:
                 for start, end in pairwise(knots)
             ]
         except RaymcError as error:
-            raise TrainingFault(f"autoneb: {error}; a lower fit.learning_rate may help") from error
+            raise TrainingFault(f"autoneb: {error}; {_LOWER}") from error
         return neb.insertions(SHARES, losses, self._how.threshold, self._how.insert)
 
 
@@ -226,9 +229,8 @@ class _Stages:
                 {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / "chain.safetensors"
             )
             (folder / "stage.json").write_text(json.dumps(body))
-        before = stage.cycle - 1
-        for gone in (self._name(before), f"{self._key}/cycle-{before:03d}"):
-            shutil.rmtree(self._store.folder(layout.CHECKPOINTS, gone), ignore_errors=True)
+        self._forget(self._name(stage.cycle - 1))
+        self._forget(cycle_key(self._key, stage.cycle - 1))
 
     def newest(self) -> int:
         """The cycle of the furthest whole stage, 0 for none; those that are damaged are set aside."""
@@ -240,6 +242,7 @@ class _Stages:
                 self._store.verify(layout.CHECKPOINTS, name, deep=True)
             except CorruptArtefact:
                 self._store.set_aside(layout.CHECKPOINTS, name)
+                self._forget(cycle_key(self._key, cycle))  # it may come to have other pivots
                 continue
             return cycle
         return 0
@@ -254,3 +257,11 @@ class _Stages:
 
     def _name(self, cycle: int) -> str:
         return f"{self._key}/start-{cycle:03d}"
+
+    def _forget(self, name: str) -> None:
+        shutil.rmtree(self._store.folder(layout.CHECKPOINTS, name), ignore_errors=True)
+
+
+def cycle_key(key: str, cycle: int) -> str:
+    """The key of a cycle's checkpoints."""
+    return f"{key}/cycle-{cycle:03d}"

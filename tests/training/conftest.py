@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedToken
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks import backbones
+from raymc.training.finetune import finetune
+from raymc.training.parallel import Group
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
@@ -91,6 +95,44 @@ def trial(backbone, dataset: Path) -> Callable[..., TrialSpec]:
         task = {"dataset": {"path": str(dataset)}, "max_length": POSITIONS, **sections.pop("task", {})}
         model = {"backbone": str(backbone(kind)), **sections.pop("model", {})}
         return TrialSpec.model_validate({"model": model, "task": task, "train": train, **sections})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def landscapes() -> Any:
+    """The module of that name beside this file."""
+    spec = importlib.util.spec_from_file_location("landscapes", Path(__file__).with_name("landscapes.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def minima(trial, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Store, list[Any]]]:
+    """minima("full") or ("lora"): a store with two minima that differ in seeds, and their trials by key; to be read."""
+    made: dict[str, tuple[Store, list[Any]]] = {}
+    folder = tmp_path_factory.mktemp("pairs") / "data"
+    shutil.copytree(dataset, folder)
+    (folder / "validation.jsonl").write_text("".join((folder / "train.jsonl").read_text().splitlines(True)[5:17]))
+
+    def make(method: str) -> tuple[Store, list[Any]]:
+        if method not in made:
+            tuning = {"method": "lora", "rank": 2, "alpha": 8} if method == "lora" else {"method": method}
+            train = {"steps": 24, "batch_size": 8, "learning_rate": 1e-2 if method == "full" else 3e-2}
+            trials = [
+                trial(
+                    tuning=tuning, train=train, task={"dataset": {"path": str(folder)}}, seeds={"head": n, "order": n}
+                )
+                for n in (1, 2)
+            ]
+            store = Store(tmp_path_factory.mktemp(method))
+            for one in trials:
+                finetune([one], store, Group(), checkpoint_every=0, log_every=24, report=lambda _: None)
+            made[method] = store, sorted(trials, key=lambda one: one.key)
+        return made[method]
 
     return make
 

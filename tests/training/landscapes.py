@@ -51,7 +51,15 @@ class Surface:
         return self._loss(model())
 
 
-def ground(sizes: dict[str, int], a: list[float], b: list[float], loss: Loss, groups: tuple[int, ...] = ()) -> Ground:
+def ground(
+    sizes: dict[str, int],
+    a: list[float],
+    b: list[float],
+    loss: Loss,
+    groups: tuple[int, ...] = (),
+    chosen: bool = False,
+) -> Ground:
+    """What a curve from a to b is fitted on; with `chosen`, its best state is looked for by the same loss."""
     toy = Toy(sizes)
     for view, parameter in zip(toy.views(toy.flat).values(), toy.model.parameters(), strict=True):
         parameter.data = view
@@ -59,7 +67,7 @@ def ground(sizes: dict[str, int], a: list[float], b: list[float], loss: Loss, gr
     def measure(model: Any) -> float:
         return float(loss(model()).detach())
 
-    return Ground(toy, torch.tensor(a), torch.tensor(b), Surface(loss), measure, measure, groups)
+    return Ground(toy, torch.tensor(a), torch.tensor(b), Surface(loss), measure if chosen else None, measure, groups)
 
 
 def two_wells(x: torch.Tensor) -> torch.Tensor:
