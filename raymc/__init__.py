@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raymc.specs.axes import RangeAxis, SampleAxis
-    from raymc.specs.connectivity import ConnectivitySpec, Floor, PairSelection, ScoredTask
+    from raymc.specs.connectivity import ConnectivitySpec, Floor, PairSelection, PlaneSpec, ScoredTask
+    from raymc.specs.curves import (
+        AlignedCurve,
+        AutoNebCurve,
+        BezierCurve,
+        FitSpec,
+        GatesCurve,
+        LinearCurve,
+        PolygonalCurve,
+        SphericalCurve,
+    )
     from raymc.specs.errors import RaymcError, SpecError
     from raymc.specs.existing import ExistingMinimum
     from raymc.specs.load import load_spec
@@ -41,25 +51,33 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AlignedCurve",
+    "AutoNebCurve",
+    "BezierCurve",
     "BitfitTuning",
     "ConnectivitySpec",
     "EvaluatorResources",
     "ExistingMinimum",
     "Failure",
+    "FitSpec",
     "Floor",
     "FullTuning",
+    "GatesCurve",
     "GrammarBackbone",
     "GrammarDataset",
     "HoulsbyTuning",
     "HubDataset",
     "HubText",
     "Ia3Tuning",
+    "LinearCurve",
     "LocalDataset",
     "LoraTuning",
     "ModelSpec",
     "PairSelection",
     "PeftTuning",
     "Perturbation",
+    "PlaneSpec",
+    "PolygonalCurve",
     "PrefixTuning",
     "PromptTuning",
     "RangeAxis",
@@ -69,6 +87,7 @@ __all__ = [
     "ScoredTask",
     "Seeds",
     "SpecError",
+    "SphericalCurve",
     "Subset",
     "Sweep",
     "SweepSpec",
@@ -95,7 +114,18 @@ _HOMES = {
         "ConnectivitySpec",
         "Floor",
         "PairSelection",
+        "PlaneSpec",
         "ScoredTask",
+    ),
+    "raymc.specs.curves": (
+        "AlignedCurve",
+        "AutoNebCurve",
+        "BezierCurve",
+        "FitSpec",
+        "GatesCurve",
+        "LinearCurve",
+        "PolygonalCurve",
+        "SphericalCurve",
     ),
     "raymc.specs.errors": (
         "RaymcError",

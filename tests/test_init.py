@@ -37,6 +37,22 @@ def test_specs_as_values_of_an_axis_are_as_in_a_file():
     assert [point.trial.key for point in made.points] == [point.trial.key for point in written.points]
 
 
+def test_curves_and_planes_as_values_are_as_in_a_file():
+    made = raymc.ConnectivitySpec(
+        curves=(
+            raymc.LinearCurve(curve="linear", moves=("attention",)),
+            raymc.BezierCurve(curve="bezier", bends=2, fit=raymc.FitSpec(steps=5)),
+        ),
+        planes=(raymc.PlaneSpec(through=("x", "y", "z")),),
+    )
+    curves = [{"curve": "linear", "moves": ["attention"]}, {"curve": "bezier", "bends": 2, "fit": {"steps": 5}}]
+    written = {"curves": curves, "planes": [{"through": ["x", "y", "z"]}]}
+    assert sweep(connectivity=made).connectivity == sweep(connectivity=written).connectivity == made
+    kinds = {raymc.SphericalCurve, raymc.AlignedCurve, raymc.PolygonalCurve, raymc.GatesCurve, raymc.AutoNebCurve}
+    named = raymc.ConnectivitySpec.model_validate({"curves": ["spherical", "aligned", "polygonal", "gates", "autoneb"]})
+    assert {type(one) for one in named.curves} == kinds
+
+
 def test_a_changed_copy_has_points_and_keys_of_its_own():
     two = sweep(axes={"seeds.order": [1, 2]})
     assert len(two.points) == 2

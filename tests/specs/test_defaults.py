@@ -6,9 +6,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from raymc.specs.base import Spec
+from raymc.specs.curves import (
+    AlignedCurve,
+    AutoNebCurve,
+    BezierCurve,
+    FitSpec,
+    GatesCurve,
+    LinearCurve,
+    PolygonalCurve,
+    SphericalCurve,
+)
 from raymc.specs.fields import models_in
 from raymc.specs.trial import TrialSpec
 
@@ -157,6 +168,47 @@ def test_defaults_are_pinned():
         "EVALUATION_VERSION as well) in raymc/specs/keys.py, and pin the new default here."
     )
     assert found == DEFAULTS, "A new field: its default must mean what was done before it; if so, pin it here."
+
+
+# Of curves: FitSpec's once, as all that are fitted share it.
+CURVES = {
+    LinearCurve: {"moves": [], "layers": [], "rest": "a"},
+    SphericalCurve: {"moves": [], "layers": [], "rest": "a"},
+    AlignedCurve: {"permute": ["heads", "neurons"]},
+    BezierCurve: {"bends": 1, "fit": {}},
+    PolygonalCurve: {"bends": 1, "fit": {}},
+    GatesCurve: {"groups": "block", "fit": {}},
+    AutoNebCurve: {"pivots": 1, "cycles": 3, "insert": 2, "threshold": 0.1, "fit": {}},
+    FitSpec: {
+        "steps": 300,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "learning_rate": None,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "t": "uniform",
+        "draws": 1,
+        "dropout": True,
+        "seed": 0,
+        "task": None,
+        "select": None,
+        "select_every": 50,
+        "select_at": [0.25, 0.5, 0.75],
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_defaults_of_curves_are_pinned(kind: type[BaseModel]):
+    found = {
+        name: value for name, value in defaults(kind) if "." not in name and name not in ("curve", "name", "space")
+    }
+    assert found == CURVES[kind], (
+        "A field at its default is no part of a key: bump CURVE_VERSION and PROFILE_VERSION in raymc/specs/keys.py "
+        "where a default changed on purpose; a new field's default must mean what was done before it."
+    )
 
 
 def defaults(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:

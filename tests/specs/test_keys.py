@@ -15,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from raymc.specs import keys
 from raymc.specs.content import backbone_key
+from raymc.specs.curves import BezierCurve, LinearCurve
 from raymc.specs.fields import models_in
+from raymc.specs.fitting import Fitting
 from raymc.specs.model import GrammarBackbone
 from raymc.specs.results import EvaluationSpec
 from raymc.specs.sweep import SweepSpec
@@ -100,12 +102,23 @@ def test_golden_keys_of_what_is_made_on_the_way(key):
     found = {
         "BACKBONE_VERSION": backbone_key(GrammarBackbone(builtin="grammar-bert")),
         "EVALUATION_VERSION": evaluation.key(),
-        "PROFILE_VERSION": evaluation.profile_key("linear", 26),
+        "PROFILE_VERSION": evaluation.profile_key({"curve": LinearCurve(curve="linear").content}, 26),
+        "CURVE_VERSION": Fitting(
+            a="0" * 20,
+            b="1" * 20,
+            space="weights",
+            curve=BezierCurve(curve="bezier"),
+            task=evaluation.task,
+            kind="causal",
+        ).key,
+        "PLANE_VERSION": evaluation.plane_key(11, 0.25),
     }
     golden = {
         "BACKBONE_VERSION": "454c6721ee72d01d9d00",
-        "EVALUATION_VERSION": "205dd195c659ea3b1e9e",
-        "PROFILE_VERSION": "e8963fb437c16d3ef94a",
+        "EVALUATION_VERSION": "8280365044d74af5f87c",
+        "PROFILE_VERSION": "a0bb159ce92d468b00bd",
+        "CURVE_VERSION": "26dcb03c631c9ce25f8d",
+        "PLANE_VERSION": "d885e41154ad64fcbf0e",
     }
     for version, value in found.items():
         assert value == golden[version], BUMP.format(version=version, module="keys")

@@ -12,6 +12,7 @@ from raymc.specs.sweep import SweepSpec
 from raymc.specs.tuning import TrainSpec
 from raymc.specs.yaml import read_yaml
 
+CURVES = "linear, spherical, aligned, bezier, polygonal, gates, autoneb"
 METHODS = "full, lora, houlsby, prefix, prompt, ia3, bitfit, peft, existing"
 TRAIN, SECTIONS = ", ".join(TrainSpec.model_fields), ", ".join(SweepSpec.model_fields)
 
@@ -93,9 +94,51 @@ FILE_FAULTS = {
     ),
     "curve that there isn't": (  # and no second fault for the list that is left empty
         "  points: 5",
-        "  curves: [§bezier]",
-        "connectivity.curves.0",
-        "should be linear, not 'bezier'",
+        "  curves: [§bezer]",
+        "connectivity.curves.0.curve",
+        f"'bezer' is not one of {CURVES} (did you mean bezier?)",
+    ),
+    "curve with a key that it doesn't have": (
+        "  points: 5",
+        "  curves: [linear, {curve: bezier, §bend: 2}]",
+        "connectivity.curves.1.bend",
+        "unknown key (did you mean connectivity.curves.1.bends?)",
+    ),
+    "curve with another's key": (
+        "  points: 5",
+        "  curves: [{curve: spherical, §bends: 2}]",
+        "connectivity.curves.0.bends",
+        "unknown key beside curve: spherical (it goes with curve: bezier, curve: polygonal)",
+    ),
+    "fit with a key that it doesn't have": (
+        "  points: 5",
+        "  curves: [{curve: gates, fit: {§step: 2}}]",
+        "connectivity.curves.0.fit.step",
+        "unknown key (did you mean connectivity.curves.0.fit.steps?)",
+    ),
+    "modules that there aren't": (
+        "  points: 5",
+        "  curves: [{curve: linear, moves: [§attn]}]",
+        "connectivity.curves.0.moves.0",
+        "'attn' is not one of attention, feedforward, embeddings, norms, head (did you mean attention?)",
+    ),
+    "two curves of one name": (
+        "  points: 5",
+        "  curves: §[linear, {curve: bezier, name: linear}]",
+        "connectivity.curves",
+        "two are called linear: give one of them another name",
+    ),
+    "curve of no kind": (
+        "  points: 5",
+        "  curves: [§{bends: 2}]",
+        "connectivity.curves.0.curve",
+        f"missing: one of {CURVES}",
+    ),
+    "two planes of one name": (
+        "  points: 5",
+        "  planes: §[{through: [a, b, c], name: plane-2}, {through: [a, b, d]}]",
+        "connectivity.planes",
+        "two are called plane-2: give one of them another name",
     ),
     "floor in percent": (
         "  points: 5",

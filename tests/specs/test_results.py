@@ -10,6 +10,8 @@ import pytest
 
 from raymc.specs.results import EvaluationSpec
 
+LINEAR = {"curve": {"curve": "linear"}}
+
 
 @pytest.fixture
 def evaluation(with_fields: Callable[..., dict[str, Any]], files: dict[str, Any]) -> Callable[..., EvaluationSpec]:
@@ -53,14 +55,18 @@ def test_an_evaluation_s_key_holds_the_labels_in_order(evaluation, tmp_path: Pat
 
 def test_a_profile_s_key_holds_its_curve_and_points(evaluation):
     spec = evaluation()
-    found = [spec.key(), *(spec.profile_key(*how) for how in (("linear", 5), ("linear", 6), ("bezier", 5)))]
-    assert len(set(found)) == 4
+    bent = {"curve": {"curve": "bezier"}, "rows": {"sha256": "x"}}
+    other = {**bent, "rows": {"sha256": "y"}}  # the same kind of path, fitted on other rows
+    hows = ((LINEAR, 5), (LINEAR, 6), (bent, 5), (other, 5))
+    assert len({spec.key(), *(spec.profile_key(*how) for how in hows)}) == 5
+    turned = {"rows": {"sha256": "x"}, "curve": {"curve": "bezier"}}
+    assert spec.profile_key(turned, 5) == spec.profile_key(bent, 5)
 
 
 def test_a_fixed_head_is_another_record(evaluation):
     assert evaluation(head="path").key() == evaluation().key()
     assert evaluation(head="own").key() != evaluation().key()
-    assert evaluation(head="own").profile_key("linear", 5) != evaluation().profile_key("linear", 5)
+    assert evaluation(head="own").profile_key(LINEAR, 5) != evaluation().profile_key(LINEAR, 5)
 
 
 @pytest.mark.parametrize(
