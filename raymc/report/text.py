@@ -11,13 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from raymc.report.frames import ALONG
+from raymc.report.values import VALUES
 from raymc.specs.results import METRICS
 
 # dark to bright over the range of the matrix, readable on dark and light terminals and without colour
 _SHADES = ("grey62", "cyan", "yellow", "bold red")
 
-
 WEAK = "*"  # marks a minimum below the floor
+# of a summary's column where it is the same in all rows
+_PLACE = {"curve": "{} path", "space": "space of {}", "split": "{} split"}
 
 
 def print_matrix(
@@ -60,6 +62,12 @@ def print_minima(
 ) -> None:
     """Every minimum with its quality, numbered as in the matrix; those of `weak` are marked, as below `floor`."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    console.print(
+        "Minima by themselves (no path): mean cross-entropy (loss, nats) and metrics (fractions) on every row of the "
+        "split that the column names",
+        markup=False,
+        highlight=False,
+    )
     table = Table()
     table.add_column("", justify="right", no_wrap=True, min_width=2)
     table.add_column("minimum", no_wrap=True)
@@ -85,22 +93,29 @@ def print_summary(frame: pd.DataFrame, by: Sequence[str] = (), metric: str = "ac
     """The conclusions: a row per curve, row set, space and difference (and value of the axes `by`)."""
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     along = [name for name in ALONG if name in frame.columns]
-    said = f"; {metric} at the ends, half-way, at its lowest: means" if along else ""
-    console.print(
-        f"Barriers by difference (Entezari: mean, median, max; Frankle: mean; L2 distance: mean{said})", highlight=False
-    )
+    told = [_PLACE[name].format(frame[name].iloc[0]) for name in _PLACE if frame[name].nunique() == 1]
+    said = [
+        f"mean, median, max: of the Entezari barrier (nats), {VALUES['barrier_entezari'][2]}",
+        "significant: pairs whose Entezari barrier is above 0, at 5 % over all pairs of a curve and split (Holm)",
+        f"frankle mean: of the Frankle barrier (error rate), {VALUES['barrier_frankle'][2]}",
+        f"distance mean: of the L2 distance (parameters), {VALUES['distance_l2'][2]}",
+        *([f"ends, middle, lowest: {metric} (fraction) at both ends, half-way, at its lowest; means"] if along else []),
+    ]
+    heading = "Barriers by difference" + (f": {', '.join(told)}" if told else "")
+    console.print("\n  ".join([heading, *said]), markup=False, highlight=False)
     table = Table()
-    some = [*by, *(name for name in ("curve", "split", "space") if frame[name].nunique() > 1)]
+    some = [*by, *(name for name in _PLACE if frame[name].nunique() > 1)]
     for name in (*some, "differs"):
         table.add_column(name, no_wrap=name not in ("differs", *by))
     left_out = bool(frame["left_out"].any())
     numbers = ["barrier_mean", "barrier_median", "barrier_max", "frankle_mean", "distance_mean", *along]
-    for name in ("pairs", *(["left_out"] if left_out else []), *numbers):
+    for name in ("pairs", *(["left_out"] if left_out else []), *numbers[:3], "significant", *numbers[3:]):
         table.add_column(name.removeprefix("barrier_").replace("_", " "), justify="right", no_wrap=True)
     for _, row in frame.iterrows():
         cells = ["·" if row[name] != row[name] else f"{row[name]:.4g}" for name in numbers]
         differs = (row["differs"] or "-") + (" (one run)" if row["same_trajectory"] else "")
         counts = [str(row["pairs"]), *([str(row["left_out"])] if left_out else [])]
+        cells.insert(3, str(row["significant"]))
         table.add_row(*(escape(str(row[name])) for name in some), escape(differs), *counts, *cells)
     console.print(table)
 

@@ -51,6 +51,6 @@ VALUES = {
         "probability",
         "p_value, adjusted over the pairs of a curve and row set (Holm)",
     ),
-    "length": ("length of the path", "parameters", "arc length"),
+    "length": ("length of the path", "parameters", "arc length from the one end to the other"),
 }
 INTERVALS = ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "convexity_gap")  # NAME_low, NAME_high: 95 %

@@ -17,7 +17,6 @@ from raymc.report.frames import (
     ALONG,
     BARRIERS,
     SUMMARY,
-    VALUES,
     MinimumRow,
     PairNote,
     barriers_frame,
@@ -26,19 +25,25 @@ from raymc.report.frames import (
     profiles_frame,
     summary_frame,
 )
+from raymc.report.values import INTERVALS, VALUES
 from raymc.specs.results import METRICS as BY_KIND
 from raymc.specs.results import Evaluation, Profile
 
 METRICS = BY_KIND["classifier"]
 
 T = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARED = {  # what a path shares with its ends
+    "agreement_a": (1.0, 0.9, 0.8, 0.7, 0.6),
+    "agreement_b": (0.6, 0.7, 0.8, 0.9, 1.0),
+    "jensen_shannon_a": (0.0, 0.1, 0.2, 0.3, 0.4),
+    "jensen_shannon_b": (0.4, 0.3, 0.2, 0.1, 0.0),
+}
 
 
 def evaluation(key: str, split: str, loss: float, accuracy: float = 0.5) -> Evaluation:
     metrics = {"accuracy": accuracy, "f1_macro": accuracy / 2}
-    return Evaluation(
-        minimum=key, weights="w", split=split, rows=4, tokens=9, loss=loss, metrics=metrics, seconds=0.1, device="cpu"
-    )
+    numbers = {"rows": 4, "tokens": 9, "seconds": 0.1, "device": "cpu", "row_file": "f"}
+    return Evaluation(minimum=key, weights="w", split=split, loss=loss, metrics=metrics, **numbers)
 
 
 def profile(a: str, b: str, loss: tuple[float, ...], split: str = "validation", **fields: Any) -> Profile:
@@ -57,10 +62,14 @@ def profile(a: str, b: str, loss: tuple[float, ...], split: str = "validation", 
         "distance_l2": 2.5,
         "cosine": 0.75,
         "metrics": {"accuracy": (0.75, 0.5, 0.25, 0.5, 1.0), "f1_macro": (0.7, 0.5, 0.2, 0.5, 0.9)},
+        "length": (0.0, 1.0, 2.0, 4.0, 8.0),
+        "intervals": {"barrier_entezari": (0.5, 3.5)},
+        "p_value": 0.25,
         "seconds": 0.1,
         "device": "cpu",
         **fields,
     }
+    body["metrics"] = SHARED | body["metrics"]
     return Profile.model_validate(body)
 
 
@@ -168,22 +177,33 @@ def test_barriers_columns_and_values():
     contracted = ["a", "b", "curve", "split", "barrier_entezari", "barrier_ainsworth", "barrier_frankle"]
     contracted += ["t_peak", "distance_l2", "cosine"]
     assert [name for name in frame.columns if name in contracted] == contracted
-    assert set(frame.columns) - set(contracted) == {"space", "head", "differs", "same_trajectory", "below_floor"}
-    assert list(frame.columns) == [*BARRIERS, *VALUES]
-    assert set(VALUES) < set(frame.columns)
-    hill, slope = frame.to_dict("records")
+    bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
+    assert set(INTERVALS) < set(VALUES)
+    assert list(frame.columns) == [*BARRIERS, *VALUES, *bounds]
+    of_pair = {"space", "head", "chosen_on", "differs", "same_trajectory", "below_floor"}
+    assert set(frame.columns) - set(contracted) - set(VALUES) - set(bounds) == of_pair
+    assert frame.drop(columns=["barrier_entezari_low", "barrier_entezari_high"])[bounds[2:]].isna().all().all()
+    hill, slope = frame.drop(columns=bounds[2:]).to_dict("records")
     # error .25, .5, .75, .5, 0: the highest is .75, the mean of the ends .125
     known = {"curve": "linear", "space": "weights", "distance_l2": 2.5, "barrier_frankle": 0.625}
     known |= {"head": "path", "differs": "seeds.order", "same_trajectory": False, "below_floor": False}
+    known |= {"chosen_on": "", "barrier_entezari_low": 0.5, "barrier_entezari_high": 3.5, "p_value": 0.25}
+    known |= {"agreement_ends": 0.6, "jensen_shannon_ends": 0.4, "length": 8.0, "p_holm": 0.25}
     assert hill == {
         "a": "a",
         "b": "b",
         "split": "validation",
         **known,
         "cosine": 0.75,
-        "barrier_entezari": 2.0,
+        "barrier_entezari": 2.0,  # over the chord 1, 1.5, 2, 2.5, 3
         "barrier_ainsworth": 2.0,
         "t_peak": 0.5,
+        "saddle": 4.0,
+        "convexity_gap": 2.0,
+        # trapezoids over the lengths 1, 1, 2 and 4: (2 + 3.5 + 2 * 3.375 + 4 * 2.875) / 8
+        "loss_integral": pytest.approx(2.96875),
+        "loss_mean": pytest.approx((2 + 3.5 + 3.375 + 2.875) / 4),
+        "better": 0,
     }
     assert slope == {
         "a": "a",
@@ -194,6 +214,11 @@ def test_barriers_columns_and_values():
         "barrier_entezari": 0.0,
         "barrier_ainsworth": 1.0,
         "t_peak": 0.0,
+        "saddle": 3.0,
+        "convexity_gap": 0.0,
+        "loss_integral": pytest.approx((2.75 + 2.25 + 2 * 1.75 + 4 * 1.25) / 8),
+        "loss_mean": pytest.approx(2.0),
+        "better": 0,
     }
     pd.testing.assert_frame_equal(parquet(frame), frame)
     assert list(barriers_frame([], note).columns) == list(frame.columns)
@@ -205,6 +230,31 @@ def test_barriers_are_the_one_definition_of_each(loss: list[float]):
     assert row["barrier_entezari"] == barriers.entezari(T, loss)
     assert row["barrier_ainsworth"] == barriers.ainsworth(T, loss)
     assert row["t_peak"] == barriers.peak(T, loss)
+    assert row["saddle"] == max(loss)
+    assert row["convexity_gap"] >= row["barrier_entezari"] >= 0
+    assert row["better"] == sum(one < min(loss[0], loss[-1]) for one in loss[1:-1])
+    assert min(loss) - 1e-9 <= row["loss_integral"] <= max(loss) + 1e-9
+
+
+def test_p_values_are_adjusted_over_the_pairs_of_a_curve_and_row_set():
+    """Holm: the smallest of three times 3, the next times 2, none below the one before."""
+    some = [
+        *(profile("a", b, HILL, p_value=p) for b, p in zip("bcd", (0.04, 0.01, 0.03), strict=True)),
+        profile("a", "b", HILL, "test", p_value=0.04),
+        profile("a", "b", HILL, curve="bezier", p_value=0.5),
+        profile("a", "c", HILL, curve="bezier", p_value=0.75),
+    ]
+    frame = barriers_frame(some, note)
+    assert list(frame["p_value"]) == [0.04, 0.01, 0.03, 0.04, 0.5, 0.75]
+    assert list(frame["p_holm"]) == pytest.approx([0.06, 0.03, 0.06, 0.04, 1.0, 1.0])
+
+
+def test_bounds_stand_beside_their_value():
+    bounds = {name: (0.25 * i, 1.0 + i) for i, name in enumerate(INTERVALS)}
+    row = barriers_frame([profile("a", "b", HILL, intervals=bounds, chosen_on="validation")], note).iloc[0]
+    for name, (low, high) in bounds.items():
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == (low, high)
+    assert row["chosen_on"] == "validation"
 
 
 def test_every_value_names_its_unit_and_definition():
@@ -212,6 +262,7 @@ def test_every_value_names_its_unit_and_definition():
         assert title
         assert unit
         assert len(definition) > 10
+        assert unit in {"nats", "error rate", "t", "parameters", "cosine", "points", "rows", "probability"}
         if name.startswith("barrier_"):
             assert name.removeprefix("barrier_").capitalize() in title
             assert "max over t" in definition
@@ -254,7 +305,7 @@ def test_conclusions_by_hand():
     tall = (1.0, 5.0, 6.0, 5.0, 3.0)  # 4 above the chord
     profiles = [
         profile("a", "b", HILL),
-        profile("a", "c", tall, distance_l2=3.5),
+        profile("a", "c", tall, distance_l2=3.5, p_value=0.009),  # five pairs: 0.045 by Holm
         profile("a", "d", (0.0, 99.0, 0.0, 0.0, 0.0)),
         profile("b", "c", SLOPE),
         profile("b", "d", HILL),
@@ -271,6 +322,7 @@ def test_conclusions_by_hand():
     assert (order["pairs"], order["left_out"]) == (2, 1)
     assert (order["barrier_mean"], order["barrier_median"], order["barrier_max"]) == (3.0, 3.0, 4.0)
     assert (order["frankle_mean"], order["distance_mean"]) == (0.625, 3.0)
+    assert (order["significant"], rows.loc[("test", "seeds.order"), "significant"]) == (1, 0)
     assert rows.loc[("validation", "tuning"), "same_trajectory"]
     assert rows.loc[("validation", "task"), ["pairs", "left_out"]].tolist() == [0, 1]
     assert np.isnan(rows.loc[("validation", "task"), "barrier_mean"])

@@ -7,6 +7,7 @@ import pandas as pd
 
 from raymc.report.frames import MinimumRow, minima_frame
 from raymc.report.text import print_matrix, print_minima, print_summary
+from raymc.report.values import VALUES
 from raymc.specs.results import Evaluation
 
 NAMES = {"k1": "order=1", "k2": "order=2", "k3": "[red]odd"}
@@ -41,7 +42,7 @@ def test_pairs_without_a_value_are_dots_and_counted(capsys):
 
 def test_minima_with_scores_of_row_sets_whose_names_begin_alike(capsys):
     minima = [MinimumRow(key, "uri", NAMES[key], "run", {}, below_floor=key == "k3") for key in NAMES]
-    numbers = {"weights": "w", "rows": 1, "tokens": 1, "seconds": 0.0, "device": "cpu"}
+    numbers = {"weights": "w", "rows": 1, "tokens": 1, "seconds": 0.0, "device": "cpu", "row_file": "f"}
     evaluations = {
         ("k1", split): Evaluation(minimum="k1", split=split, loss=loss, metrics={"accuracy": loss / 2}, **numbers)
         for split, loss in (("nli.dev", 0.5), ("nli.dev_mm", 0.25))
@@ -49,6 +50,8 @@ def test_minima_with_scores_of_row_sets_whose_names_begin_alike(capsys):
     frame = minima_frame(minima, [], evaluations, ["nli.dev", "nli.dev_mm"], ["accuracy"])
     print_minima(frame, NAMES, ["nli.dev", "nli.dev_mm"], {"k3"}, "accuracy at least 0.8")
     out = capsys.readouterr().out
+    said = "mean cross-entropy (loss, nats) and metrics (fractions) on every row of the split that the column names"
+    assert said in out
     for text in ("nli.dev loss", "nli.dev accuracy", "nli.dev_mm loss", "nli.dev_mm accuracy"):
         assert out.count(f" {text} ") == 1
     assert out.count("0.5000") == 1
@@ -59,7 +62,11 @@ def test_minima_with_scores_of_row_sets_whose_names_begin_alike(capsys):
 def summary(**fields: object) -> pd.DataFrame:
     row = {"curve": "linear", "split": "validation", "space": "weights", "differs": "seeds.order", "pairs": 3}
     row |= {"same_trajectory": False, "left_out": 0, "barrier_mean": 0.125, "barrier_median": 0.25, "barrier_max": 0.5}
-    return pd.DataFrame([row | {"frankle_mean": 0.01, "distance_mean": 12.5} | fields])
+    return pd.DataFrame([row | {"significant": 7, "frankle_mean": 0.01, "distance_mean": 12.5} | fields])
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│┃ ").replace("┃", "│").split("│")]
 
 
 def test_conclusions_name_what_differs(capsys):
@@ -69,8 +76,36 @@ def test_conclusions_name_what_differs(capsys):
     for text in ("seeds.order", "train.snapshot (one run)", "0.125", "0.25", "0.5", "0.01", "12.5", "test"):
         assert text in out
     assert "left out" not in out
-    assert "weights" not in out  # the same in all rows
     print_summary(summary(left_out=2, pairs=0, barrier_mean=float("nan")))
     out = capsys.readouterr().out
     assert "left out" in out
     assert "·" in out
+
+
+def test_conclusions_name_their_curve_split_space_and_definitions(capsys):
+    """What is the same in all rows stands above the table, the rest in columns."""
+    print_summary(summary())
+    out = capsys.readouterr().out
+    assert out.startswith("Barriers by difference: linear path, space of weights, validation split\n")
+    for name in ("barrier_entezari", "barrier_frankle", "distance_l2"):
+        assert VALUES[name][2] in out
+    assert "at 5 % over all pairs of a curve and split (Holm)" in out
+    assert "half-way" not in out
+    rows = [
+        *(summary(curve=curve, split=split) for curve in ("linear", "bezier") for split in ("validation", "test")),
+        summary(curve="linear-delta_w", space="delta_w"),
+    ]
+    both = pd.concat(rows).assign(ends=0.75, middle=0.5, lowest=0.25)
+    print_summary(both, metric="f1 macro")
+    out = capsys.readouterr().out
+    assert out.startswith("Barriers by difference\n")
+    assert "f1 macro (fraction) at both ends, half-way, at its lowest" in out
+    lines = [cells_of(line) for line in out.splitlines()]
+    heading = next(line for line in lines if line[0] == "curve")
+    assert heading == [
+        *("curve", "space", "split", "differs", "pairs", "mean", "median", "max", "significant"),
+        *("frankle mean", "distance mean", "ends", "middle", "lowest"),
+    ]
+    found = [line[:3] for line in lines if len(line) == len(heading) and line != heading]
+    assert found == both[["curve", "space", "split"]].to_numpy().tolist()
+    assert lines[-2][3:] == ["seeds.order", "3", "0.125", "0.25", "0.5", "7", "0.01", "12.5", "0.75", "0.5", "0.25"]
