@@ -138,7 +138,7 @@ def _test(
     residuals = cells - fitted
     if np.linalg.norm(residuals) <= _EQUAL * np.linalg.norm(cells):  # nothing but effects of minima
         return np.zeros(size, dtype=int), 0.0, 1.0
-    cuts, fits = _fits(cells, size, method)
+    merges, fits = _fits(cells, size, method)
     observed = float(fits.max())
     noise = residuals * math.sqrt((size - 1) / (size - 3))  # the fit took n of the n (n - 1) / 2 degrees of freedom
     reached = 0
@@ -146,23 +146,42 @@ def _test(
         reached += float(_fits(fitted + rng.permutation(noise), size, method)[1].max()) >= observed - _EQUAL
     unit = (1 - observed**2) / (size * (size - 3) / 2 - 1)  # the share of one degree of freedom of noise
     enough = (fits == observed) | (fits > 0) & (observed**2 - fits**2 <= 4 * unit + _EQUAL)
-    return cuts[np.flatnonzero(enough)[-1]], observed, (1 + reached) / (1 + permutations)
+    parts = _parts(merges[: np.flatnonzero(enough)[-1] + 1], size)
+    return parts, observed, (1 + reached) / (1 + permutations)
 
 
 def _fits(cells: np.ndarray, size: int, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n - 2 cuts x n minima: its part; n - 2 correlations), from n - 1 parts down to two."""
-    tree = hierarchy.linkage(cells, method)[: size - 2, :2]
-    cuts, parts = np.empty((size - 2, size), dtype=int), np.arange(size)
-    for step, (left, right) in enumerate(tree):
-        parts = np.where((parts == left) | (parts == right), size + step, parts)
-        cuts[step] = parts
-    i, j = above(size)
-    apart = (cuts[:, i] != cuts[:, j]).astype(float)
-    apart -= effects(apart, size)
+    """(the merges, n - 2 x 2; the correlation after each), from n - 1 parts down to two."""
+    merges = hierarchy.linkage(cells, method)[: size - 2, :2].astype(int)
     left = cells - effects(cells, size)
-    norms = np.linalg.norm(apart, axis=1)
-    one = norms > _EQUAL * size  # a minimum against the rest is an effect of that minimum
-    return cuts, np.where(one, apart @ left / np.where(one, norms, 1.0), 0.0) / np.linalg.norm(left)
+    sums = np.zeros((size, size))  # of what is left, between any two parts
+    i, j = above(size)
+    sums[i, j] = sums[j, i] = left
+    row, members = list(range(size)), [1] * size  # of each part, those merged included
+    inside, pairs, squares = 0.0, size * (size - 1), size * (size - 1) ** 2
+    tops, norms = np.empty(size - 2), np.empty(size - 2)
+    for step, (one, other) in enumerate(merges.tolist()):
+        x, y, n, m = row[one], row[other], members[one], members[other]
+        inside += sums[x, y]
+        sums[x] += sums[y]
+        sums[:, x] += sums[:, y]
+        row.append(x)
+        members.append(n + m)
+        # sums over minima of how many others are in other parts, and of its square
+        pairs += (n + m) * (size - n - m) - n * (size - n) - m * (size - m)
+        squares += (n + m) * (size - n - m) ** 2 - n * (size - n) ** 2 - m * (size - m) ** 2
+        tops[step] = -inside  # what is left adds up to 0: apart is minus inside
+        norms[step] = pairs / 2 - pairs**2 / 4 / len(cells) - (squares - pairs**2 / size) / (size - 2)
+    one = norms > 1e-6  # else a minimum against the rest: an effect of that minimum
+    return merges, np.where(one, tops / np.sqrt(np.where(one, norms, 1.0)), 0.0) / np.linalg.norm(left)
+
+
+def _parts(merges: np.ndarray, size: int) -> np.ndarray:
+    """Each minimum's part after some merges."""
+    parts = np.arange(size)
+    for step, (one, other) in enumerate(merges):
+        parts[(parts == one) | (parts == other)] = size + step
+    return parts
 
 
 def effects(cells: np.ndarray, size: int) -> np.ndarray:

@@ -54,6 +54,21 @@ def test_effects_are_the_least_squares_fit():
     np.testing.assert_allclose(effects(np.stack([cells, 2 * cells]), size), [fitted, 2 * fitted], atol=1e-12)
 
 
+def test_the_statistic_is_the_best_cuts_partial_correlation():
+    frame = noisy(np.random.default_rng(9), (4, 5), 1, 1)
+    found = find_clusters(frame, permutations=1)
+    i, j = np.triu_indices(9, 1)
+    cells = frame.to_numpy()[i, j]
+    left, correlations = cells - effects(cells, 9), []
+    for count in range(2, 9):
+        parts = hierarchy.fcluster(found.linkage, count, "maxclust")
+        apart = (parts[i] != parts[j]).astype(float)
+        apart -= effects(apart, 9)
+        length = np.linalg.norm(apart)
+        correlations.append(apart @ left / length / np.linalg.norm(left) if length > 1e-9 else 0)
+    assert found.statistic == pytest.approx(max(correlations))
+
+
 def test_tree_order_and_labels_go_by_size_then_place():
     values = np.full((9, 9), 5.0)
     for group in ([0, 2], [1, 3, 4, 5, 6, 7, 8]):
