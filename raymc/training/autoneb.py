@@ -30,7 +30,7 @@ from raymc.tasks.bends import build_curve
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.curve_choice import Choice
 from raymc.training.curve_model import CurveModule
-from raymc.training.curve_steps import Fitted, Ground, due, halves, looker, ready, recipe_of
+from raymc.training.curve_steps import Fitted, Ground, due, halves, looker, loss_at, ready, recipe_of
 from raymc.training.loop import Batch, Hooks, Report, train
 from raymc.training.parallel import Group
 
@@ -154,8 +154,8 @@ class _Band:
         return self._loss(model, rows, int(batch[_PIVOT].item()))
 
     def _loss(self, model: Any, rows: Batch, number: int) -> torch.Tensor:
-        self.module.t = self.module.curve.knots[number]  # type: ignore[attr-defined]
-        loss = self._ground.objective.loss(model, rows)
+        knot = self.module.curve.knots[number]  # type: ignore[attr-defined]
+        loss = loss_at(knot, self.module, self._ground.objective, model, rows)
         self._losses[number] += loss.detach().double()
         return loss
 
@@ -163,8 +163,8 @@ class _Band:
     def graded(self, step: int, wrapped: Any) -> None:
         """Leave of each pivot's gradient what is perpendicular to the chain; the loss is a mean over pivots."""
         count = len(self.module.matrix)
-        for rows in self._cut:
-            for end in (0, count + 1):
+        for end in (0, count + 1):
+            for rows in self._cut:
                 self._loss(wrapped, rows, end)
         losses = self._group.total(self._losses.clone()).tolist()
         if not all(map(math.isfinite, losses)):

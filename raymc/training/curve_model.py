@@ -47,6 +47,7 @@ class CurveModule(torch.nn.Module):
     ):
         super().__init__()
         self.t = 0.5
+        self.written = False  # whether the buffer holds phi(t) of these bends: parts of a batch share it
         self.dropout = dropout
         self.every_gradient = False  # of bends that phi(t) doesn't depend on too: workers wait for all of them
         self.matrix = bends
@@ -168,8 +169,9 @@ class _Blend(torch.autograd.Function):
     def forward(ctx: Any, module: CurveModule, t: float, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.module, ctx.weights = module, module.curve.weights(t)
-        module.refresh()
-        module.curve.point(t, module.point_model.flat)
+        if not module.written:
+            module.refresh()
+            module.curve.point(t, module.point_model.flat)
         return tuple(module.point_model.views(module.point_model.flat).values())
 
     @staticmethod

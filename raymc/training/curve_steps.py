@@ -21,6 +21,7 @@ from raymc.training.parallel import Group
 
 Measure = Callable[[Any], float]
 _T = "t"  # the entry of a batch with the values of t
+_AGAIN = "again"  # of a part of a batch: whether the part before it was at the same point
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,22 @@ class AlongCurve:
         return [{**part, _T: t} for t in batch[_T] for part in cut]
 
     def loss(self, model: Any, batch: Batch) -> torch.Tensor:
-        self._module.t = batch[_T].item()
-        return self._objective.loss(model, {name: tensor for name, tensor in batch.items() if name != _T})
+        return loss_at(batch[_T].item(), self._module, self._objective, model, batch)
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """A batch cut by length where it has one."""
-    return by_length(batch) if "attention_mask" in batch else [batch]
+    """A batch cut by length where it has one; the second half is told to be at the point that the first was at."""
+    cut = by_length(batch) if "attention_mask" in batch else [batch]
+    return [{**part, _AGAIN: torch.tensor(number > 0)} for number, part in enumerate(cut)]
+
+
+def loss_at(t: float, module: CurveModule, objective: Objective, model: Any, part: Batch) -> torch.Tensor:
+    """An objective's loss of a part of `halves` at phi(t); `model` is the module as it is wrapped."""
+    module.t, module.written = t, bool(part[_AGAIN])
+    own = {name: tensor for name, tensor in part.items() if name not in (_T, _AGAIN)}
+    loss = objective.loss(model, own)
+    module.written = False
+    return loss
 
 
 def fit(

@@ -31,6 +31,7 @@ from raymc.training.curve_fit import fit_curve
 from raymc.training.curve_model import curve_module
 from raymc.training.curve_steps import draws, fit
 from raymc.training.finetune import finetune
+from raymc.training.microbatch import by_length
 from raymc.training.objectives import Order
 from raymc.training.parallel import Group
 
@@ -301,23 +302,34 @@ def test_the_chosen_state_has_the_loss_that_is_told(fitting, minima):
 
 
 @pytest.mark.parametrize("dropout", [False, True])
-def test_the_first_loss_is_that_of_the_first_rows_at_the_first_t(fitting, minima, dropout: bool):
-    """Without dropout it is what the model gives in evaluation, computed here row set by row set; with it, it isn't."""
-    store, spec = fitting(steps=1, draws=3, dropout=dropout, select=None, seed=5)
+def test_the_first_step_is_that_of_the_first_rows_at_the_first_t(fitting, minima, dropout: bool):
+    """Without dropout: the loss that the model gives in evaluation, and the gradient by the formula; with it, others.
+
+    The rows are so many that they are cut by length.
+    """
+    store, spec = fitting(steps=1, draws=3, batch_size=20, dropout=dropout, select=None, seed=5)
     run(spec, store, every=0)
-    (point_of_curve,) = map(
-        json.loads, (store.folder(layout.CURVES, spec.key) / "training.jsonl").read_text().splitlines()
-    )
+    said = json.loads((store.folder(layout.CURVES, spec.key) / "training.jsonl").read_text())
     point, a, b = opened(spec, store, minima)
     tokens = rows_of(spec, store, "train")
-    batch = gather(tokens, Order(len(tokens), 8, 5).rows(0))
-    labels, losses = batch.pop("labels"), []
+    batch = gather(tokens, Order(len(tokens), 20, 5).rows(0))
+    assert len(by_length(batch)) == 2
+    labels, losses, gradient = batch.pop("labels"), [], torch.zeros_like(a)
     for t in draws(spec.fit, 0):
         point.flat.copy_((1 - t) * a + t * b)
-        with torch.no_grad():
-            losses.append(torch.nn.functional.cross_entropy(point.model(**batch).logits, labels).item())
-    same = point_of_curve["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert same != dropout
+        loss = torch.nn.functional.cross_entropy(point.model(**batch).logits, labels)
+        for found, view in zip(
+            torch.autograd.grad(loss, [dict(point.model.named_parameters())[name] for name in point.names]),
+            point.views(gradient).values(),
+            strict=True,
+        ):
+            view.add_(found, alpha=2 * t * (1 - t) / 3)
+        losses.append(loss.item())
+    same = [
+        said["loss"] == pytest.approx(np.mean(losses), rel=1e-5),
+        said["grad_norm"] == pytest.approx(gradient.norm().item(), rel=1e-4),
+    ]
+    assert same == [not dropout] * 2
 
 
 def test_gates_are_told_by_their_groups(fitting):
