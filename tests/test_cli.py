@@ -159,13 +159,14 @@ def shown(tmp_path):
     from raymc.sweep.results import write_sweep
 
     numbers = {"rows": 4, "tokens": 9, "seconds": 0.1, "device": "cpu"}
+    shared = {f"{name}_{end}": (0.25,) * 3 for name in ("agreement", "jensen_shannon") for end in "ab"}
     spec = SweepSpec.model_validate(
         {
             "name": "three",
             "model": {"backbone": {"builtin": "grammar-bert"}},
             "task": {"dataset": {"builtin": "grammar"}},
             "axes": {"seeds.order": [1, 2, 3]},
-            "connectivity": {"points": 3, "floor": {"value": 0.6}},
+            "connectivity": {"points": 3, "rows": False, "floor": {"value": 0.6}},
         }
     )
     keys = [f"{i:020x}" for i in range(3)]
@@ -175,7 +176,13 @@ def shown(tmp_path):
     ]
     evaluations = {
         (key, "validation"): Evaluation(
-            minimum=key, weights="w", split="validation", loss=1.0, metrics={"accuracy": 0.75 - i / 8}, **numbers
+            minimum=key,
+            weights="w",
+            split="validation",
+            loss=1.0,
+            metrics={"accuracy": 0.75 - i / 8},
+            row_file="f",
+            **numbers,
         )
         for i, key in enumerate(keys)
     }
@@ -190,7 +197,10 @@ def shown(tmp_path):
             split="validation",
             t=(0.0, 0.5, 1.0),
             loss=(1.0, 1.0 + i, 1.0),
-            metrics={"accuracy": (0.75, 0.5, 0.75)},
+            metrics={"accuracy": (0.75, 0.5, 0.75), **shared},
+            length=(0.0, 1.0, 2.0),
+            intervals={"barrier_entezari": (0.5, 1.5)},
+            p_value=0.02,
             distance_l2=2.0,
             cosine=0.5,
             **numbers,
@@ -199,7 +209,7 @@ def shown(tmp_path):
     ]
     tables = {
         "minima": minima_frame(minima, spec.axis_names, evaluations, ["validation"], ["accuracy"]),
-        "profiles": profiles_frame(profiles, ["accuracy"]),
+        "profiles": profiles_frame(profiles, ["accuracy", *shared]),
         "barriers": barriers_frame(profiles, lambda a, b: PairNote("seeds.order", below_floor=b == keys[2])),
     }
     store = Store(tmp_path / "store")
@@ -218,7 +228,7 @@ def test_show_prints_the_matrix_then_the_conclusions(shown, capsys):
     assert out.index("Entezari barrier (nats): linear path") < out.index("Barriers by difference")
     row = next(line for line in out.splitlines() if "seeds.order" in line)
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
-        *("seeds.order", "1", "1", "1", "1", "1", "0.25", "2", "0.75", "0.5", "0.5")
+        *("seeds.order", "1", "1", "1", "1", "1", "1", "0.25", "2", "0.75", "0.5", "0.5")
     ]
     assert main(["show", "three", "--storage", shown, "--by", "seeds.order"]) == 0
     assert "│ 1 | 2" in capsys.readouterr().out
@@ -228,6 +238,76 @@ def test_show_prints_the_matrix_then_the_conclusions(shown, capsys):
     out = capsys.readouterr().out
     assert "2.0000" not in out
     assert "· no value: 2 of 3 pairs" in out
+
+
+def test_show_names_what_every_number_is(shown, capsys):
+    """Its definition, split, curve and space: of the minima, of the matrix, and of the conclusions."""
+    from raymc.report.values import VALUES
+
+    for value in ("barrier_entezari", "convexity_gap", "p_holm"):
+        assert main(["show", "three", "--storage", shown, "--value", value]) == 0
+        out = capsys.readouterr().out
+        minima, rest = out.split(f"{VALUES[value][0]} ({VALUES[value][1]}): ")
+        matrix, conclusions = rest.split("Barriers by difference: ")
+        assert "mean cross-entropy (loss, nats) and metrics (fractions) on every row of the split" in minima
+        assert "validation loss" in minima
+        lines = [line.strip() for line in matrix.splitlines()]
+        assert lines[:2] == ["linear path in the space of weights, 3 points, validation split", VALUES[value][2]]
+        assert conclusions.startswith("linear path, space of weights, validation split\n")
+        for name in ("barrier_entezari", "barrier_frankle", "distance_l2"):
+            assert VALUES[name][2] in conclusions
+
+
+def test_analyze_prints_sections_that_say_what_they_are(shown, capsys):
+    assert main(["analyze", "three", "--storage", shown]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Barriers: linear path, space of weights, validation split\n")
+    assert "max over t of L(t) - ((1 - t) L(0) + t L(1))" in out
+    assert "95 % interval over evaluation rows" in out
+    assert "1.0000 [0.5000," in out
+    assert "order=1" in out
+    assert main(["analyze", "three", "--storage", shown, "--rows", "1"]) == 0
+    assert "the first 1 of 2 lines; --rows 2 or --json has all" in capsys.readouterr().out
+    assert main(["analyze", "three", "--storage", shown, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["name"] == "three"
+    (section,) = answer["sections"]
+    assert (section["curve"], section["split"], section["space"]) == ("linear", "validation", "weights")
+    names = ("barrier_entezari", "barrier_entezari_low", "barrier_entezari_high", "p_holm")
+    assert [[row[name] for name in names] for row in section["table"]] == [[2.0, 0.5, 1.5, 0.04], [1.0, 0.5, 1.5, 0.04]]
+    assert section["table"][0]["barrier_frankle_low"] is None
+    assert section["figures"]["pairs"] == section["figures"]["left_out"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--curve", "bezier"], "sweep three has no curve 'bezier' (it has linear)"),
+        (["--split", "test"], "sweep three has no split 'test' (it has validation)"),
+        (["--value", "hight"], "sweep three has no value 'hight' (it has barrier_entezari, "),
+    ],
+)
+def test_analyze_of_what_a_sweep_does_not_have(shown, capsys, arguments, words):
+    assert main(["analyze", "three", "--storage", shown, *arguments]) == 2
+    (line,) = faults(capsys)
+    assert line.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--minimum", "order=1", "--t", "0.5"], "t doesn't go with minimum"),
+        (["--path", "order=1", "order=2", "--member", "order=3"], "members doesn't go with path"),
+        (["--soup", "uniform", "--merged"], "merged doesn't go with soup"),
+        (["--soup", "uniform", "--choose", "test"], "no row set 'test' (it has validation)"),
+    ],
+)
+def test_export_of_what_can_t_be_made(shown, tmp_path, capsys, arguments, words):
+    out = tmp_path / "out"
+    assert main(["export", "three", "--storage", shown, *arguments, "-o", str(out)]) == 2
+    (line,) = faults(capsys)
+    assert words in line
+    assert not out.exists()
 
 
 def test_show_as_json(shown, capsys):
@@ -284,7 +364,14 @@ def test_several_specs_and_a_file_that_is_not_there(spec, tmp_path, capsys):
     assert faults(capsys) == [f"{tmp_path / 'none.yaml'}:1:1: spec: no such file"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["validate"], ["run", "x.yaml", "--nonsense"]])
+BOTH = ["export", "x", "--minimum", "a", "--soup", "uniform", "-o", "out"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["validate"], ["run", "x.yaml", "--nonsense"], ["export", "x", "-o", "out"], BOTH, BOTH[:4]]
+    + [["analyze", "x", "--rows", rows] for rows in ("0", "all")],
+)
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
