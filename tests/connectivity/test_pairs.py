@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from raymc.connectivity.pairs import Connections, EndpointTask, PairTask
+from raymc.connectivity.pairs import Connections
+from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.specs.curves import BezierCurve, LinearCurve
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import Evaluation, Profile
 from raymc.specs.trial import TrialSpec
+from raymc.store.rows import RowTable, write_rows
 from raymc.store.store import Store
 
 
+def kept(connections: Connections, group: str, name: str, t: tuple[float, ...] = (0.0,)) -> str:
+    """Three rows, kept; the file's digest."""
+    losses, shares = np.ones((len(t), 3), np.float32), np.full((3, 2), 0.5, np.float32) if len(t) == 1 else None
+    of_row = (np.arange(3, dtype=np.int32), np.zeros(3, np.int16), np.ones(3, np.int32))
+    table = RowTable(t, *of_row, losses, losses.astype(np.int16), shares, ("neg", "pos"))
+    return write_rows(connections.store, group, name, table)
+
+
 def evaluation(connections: Connections, key: str, split: str, **fields: Any) -> Evaluation:
+    """Of a minimum as it is, its rows kept."""
     weights = connections.store.weights_digest("minima", key)
     numbers = {"rows": 3, "tokens": 9, "loss": 0.5, "metrics": {"accuracy": 0.5}, "seconds": 0.1, "device": "cpu"}
-    return Evaluation.model_validate({"minimum": key, "weights": weights, "split": split, **numbers, **fields})
+    file = kept(connections, connections.evaluation_key(split, connections.space(key)), key)
+    body = {"minimum": key, "weights": weights, "split": split, "row_file": file}
+    return Evaluation.model_validate({**body, **numbers, **fields})
 
 
 def profile(connections: Connections, task: PairTask, split: str, **fields: Any) -> Profile:
-    digest = connections.store.weights_digest
+    """Of a pair as it is, its rows kept where the sweep keeps them."""
+    digest, t = connections.store.weights_digest, (0.0, 0.5, 1.0)
+    group = connections.profile_key(split, task.space, task.curve)
+    keeps = connections.spec.connectivity.rows
     body = {
         "a": task.a,
         "b": task.b,
@@ -33,9 +52,13 @@ def profile(connections: Connections, task: PairTask, split: str, **fields: Any)
         "b_weights": digest("minima", task.b),
         "rows": 3,
         "tokens": 9,
-        "t": (0.0, 0.5, 1.0),
+        "t": t,
         "loss": (1.0, 2.0, 1.0),
         "metrics": {"accuracy": (1.0, 0.5, 1.0)},
+        "length": (0.0, 1.0, 2.0),
+        "fit": digest("curves", task.fit) if task.fit else "",
+        "p_value": 0.5,
+        "row_file": kept(connections, group, f"{task.a}-{task.b}", t) if keeps else "",
         "distance_l2": 1.0,
         "cosine": 0.5,
         "seconds": 0.1,
@@ -66,11 +89,19 @@ def test_at_first_all_is_missing(store, full, connections):
     found = connections(store, full, splits=["validation", "test"])
     keys = sorted(full)
     endpoints, corrupt = found.missing_endpoints(set(full))
-    assert endpoints == [EndpointTask(key, "weights", ("validation", "test")) for key in keys]
+    both = ("validation", "test")
+    groups = tuple(found.evaluation_key(split, "weights") for split in both)
+    assert endpoints == [EndpointTask(key, "weights", both, groups) for key in keys]
     assert corrupt == []
     pairs, corrupt = found.missing_pairs(set(full))
     expected = [(keys[0], keys[1]), (keys[0], keys[2]), (keys[1], keys[2])]
-    assert pairs == [PairTask(a, b, "weights", "linear", ("validation", "test"), ("path", "path")) for a, b in expected]
+    kept = {
+        "groups": tuple(found.profile_key(split, "weights", "linear") for split in both),
+        "end_groups": tuple((group, group) for group in groups),
+    }
+    assert pairs == [PairTask(a, b, "weights", "linear", both, ("path", "path"), **kept) for a, b in expected]
+    assert {task.how for task in pairs} == {LinearCurve(curve="linear")}
+    assert {task.fit for task in pairs} == {""}
     assert corrupt == []
     assert all(task.a < task.b for task in pairs)
     assert (found.done_endpoints(set(full)), found.done_pairs(set(full))) == (0, 0)
@@ -168,6 +199,7 @@ def test_a_real_run_of_all_kinds_of_pairs(store, keys, trials, connections, eval
     found, worker = connections(store, some), evaluator(store)
     for task in found.missing_endpoints(set(some))[0]:
         for result in worker.endpoint(task):
+            assert found.evaluation(task.key, result.split) is None
             found.put(result)
     for task in found.missing_pairs(set(some))[0]:
         ends = {split: (found.evaluation(task.a, split), found.evaluation(task.b, split)) for split in task.splits}
@@ -250,3 +282,149 @@ def test_a_minimum_whose_manifest_is_damaged_is_not_a_records_fault(store, full,
     with pytest.raises(CorruptArtefact):
         found.missing_pairs(set(full))
     assert len(store.records("evaluations", found.evaluation_key("validation", "weights"))) == 3
+
+
+# Curves --------------------------------------------------------------------------------------------------------------
+
+BEND = {"curve": "bezier", "fit": {"steps": 2}}
+CURVES = ["linear", {"curve": "linear", "moves": ["attention"]}, "spherical", "aligned", BEND, {**BEND, "bends": 2}]
+TITLES = ("linear", "linear-attention", "spherical", "aligned", "bezier", "bezier-2")
+
+
+def fitted(connections: Connections, a: str, b: str, curve: str, bend: bytes = b"bend", **fields: Any) -> None:
+    """A fitted curve, as far as its place, its ends and the digest of its bend go."""
+    digest = connections.store.weights_digest
+    with connections.store.create("curves", connections.fit_key(a, b, curve)) as folder:
+        ends = {"a_weights": digest("minima", a), "b_weights": digest("minima", b)}
+        (folder / "curve.json").write_text(json.dumps({**ends, **fields}))
+        (folder / "curve.safetensors").write_bytes(bend)
+
+
+def test_each_curve_has_profiles_of_its_own(store, full, connections):
+    found = connections(store, full, curves=CURVES)
+    assert len({found.profile_key("validation", "weights", title) for title in TITLES}) == len(TITLES)
+    assert found.total_pairs() == 3 * len(TITLES)
+    pairs = found.missing_pairs(set(full))[0]
+    assert [task.curve for task in pairs] == [title for title in TITLES for _ in range(3)]
+    assert [task.how for task in pairs[::3]] == list(found.spec.connectivity.curves)
+    assert [bool(task.fit) for task in pairs[::3]] == [False, False, False, False, True, True]
+    assert len({task.fit for task in pairs}) == 1 + 6
+    known = {task.curve: task.known for task in pairs}
+    assert known == {title: ((True, title not in ("linear-attention", "aligned")),) for title in TITLES}
+    straight = connections(store, full)
+    complete(straight, set(full))
+    assert found.done_pairs(set(full)) == 3
+    assert {task.curve for task in found.missing_pairs(set(full))[0]} == set(TITLES) - {"linear"}
+
+
+def test_a_curve_goes_by_its_content_and_not_by_its_name(store, full, connections):
+    complete(connections(store, full), set(full))
+    called = connections(store, full, curves=[{"curve": "linear", "name": "straight", "space": "delta_w"}])
+    assert called.missing_pairs(set(full)) == ([], [])
+    a, b = sorted(full)[:2]
+    found = called.profile(a, b, "straight", "validation")
+    assert found is not None
+    assert found.curve == "straight"
+
+
+def test_a_curve_may_have_a_space_of_its_own(store, keys, trials, connections):
+    lora = {key: trials[key] for key in keys["lora"]}
+    found = connections(store, lora, curves=["linear", {"curve": "linear", "space": "factors"}])
+    a, b = sorted(lora)[:2]
+    spaces = {curve: found.space(a, b, curve=curve) for curve in ("linear", "linear-factors")}
+    assert spaces == {"linear": "delta_w", "linear-factors": "factors"}
+    assert (found.space(a, b), found.space(a)) == ("delta_w", "delta_w")
+    tasks = found.missing_pairs(set(lora))[0]
+    assert [(task.curve, task.space) for task in tasks] == [pair for pair in spaces.items() for _ in range(3)]
+    assert len({task.end_groups for task in tasks}) == 1  # an end's evaluation is that in the sweep's space
+
+
+def test_passes_over_ends_that_are_no_minima_are_counted(store, full, connections):
+    """Five points a path: three between, and an end more where it must be scored; and each minimum once."""
+    assert connections(store, full, curves=CURVES).forward_passes(set()) == (3 + 6 * 9 + 2 * 3, 3 + 6 * 9 + 2 * 3)
+    some = connections(store, full)
+    complete(some, set(full))
+    assert some.forward_passes(set(full)) == (0, 12)
+    assert connections(store, full, curves=CURVES).forward_passes(set(full)) == (5 * 9 + 2 * 3, 63)
+
+
+def test_fits_are_missing_until_they_are_there(store, full, connections):
+    found = connections(store, full, curves=["linear", BEND])
+    a, b, c = sorted(full)
+    assert connections(store, full).missing_fits(set(full)) == []
+    assert found.missing_fits(set(full)) == [(a, b, "bezier"), (a, c, "bezier"), (b, c, "bezier")]
+    assert found.missing_fits({a, c}) == [(a, c, "bezier")]
+    fitting = found.fitting(a, b, "bezier")
+    assert (fitting.a, fitting.b, fitting.space, fitting.kind) == (a, b, "weights", "classifier")
+    assert fitting.curve == BezierCurve.model_validate(BEND)
+    assert fitting.task == found.spec.task
+    assert (found.fit_key(a, b, "bezier"), found.fit_key(a, b, "linear")) == (fitting.key, "")
+    for pair in ((a, b), (a, c), (b, c)):
+        fitted(found, *pair, "bezier")
+    assert found.missing_fits(set(full)) == []
+    complete(found, set(full))
+    assert found.missing_pairs(set(full)) == ([], [])
+
+
+def test_a_fit_between_other_weights_is_set_aside(store, full, connections):
+    found = connections(store, full, curves=[BEND])
+    a, b, c = sorted(full)
+    fitted(found, a, b, "bezier", b_weights="before")
+    fitted(found, a, c, "bezier")
+    fitted(found, b, c, "bezier")
+    (store.folder("curves", found.fit_key(b, c, "bezier")) / "curve.json").write_text("{")
+    assert found.missing_fits(set(full)) == [(a, b, "bezier"), (b, c, "bezier")]
+    assert len(list((store.root / "set-aside").iterdir())) == 2
+    there = {pair: store.has("curves", found.fit_key(*pair, "bezier")) for pair in ((a, b), (a, c), (b, c))}
+    assert there == {(a, b): False, (a, c): True, (b, c): False}
+
+
+def test_a_profile_of_another_fit_counts_for_nothing(store, full, connections):
+    """A curve that was damaged and fitted again, on another machine say, is another path."""
+    found = connections(store, full, curves=[BEND])
+    a, b = sorted(full)[:2]
+    for pair in itertools.combinations(sorted(full), 2):
+        fitted(found, *pair, "bezier")
+    complete(found, set(full))
+    store.set_aside("curves", found.fit_key(a, b, "bezier"))
+    assert [(task.a, task.b) for task in found.missing_pairs(set(full))[0]] == [(a, b)]
+    fitted(found, a, b, "bezier", bend=b"another")
+    assert found.profile(a, b, "bezier", "validation") is None
+    complete(found, set(full))
+    profile = found.profile(a, b, "bezier", "validation")
+    assert profile is not None
+    assert profile.fit == store.weights_digest("curves", found.fit_key(a, b, "bezier"))
+
+
+# Rows ----------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_gone_are_missing_again(store, full, connections):
+    found = connections(store, full)
+    complete(found, set(full))
+    a, b, c = sorted(full)
+    folders = [found.evaluation_key("validation", "weights"), found.profile_key("validation", "weights", "linear")]
+    (store.root / "rows" / folders[0] / f"{a}.parquet").unlink()
+    (store.root / "rows" / folders[1] / f"{b}-{c}.parquet").unlink()
+    endpoints, corrupt = found.missing_endpoints(set(full))
+    assert ([task.key for task in endpoints], corrupt) == ([a], [])
+    pairs, corrupt = found.missing_pairs(set(full))
+    assert ([(task.a, task.b) for task in pairs], corrupt) == ([(b, c)], [])
+    complete(found, set(full))
+    assert found.missing_endpoints(set(full)) == found.missing_pairs(set(full)) == ([], [])
+
+
+def test_a_sweep_that_keeps_no_rows_of_pairs_asks_for_none(store, full, connections):
+    """Those of minima are kept all the same: the ends of paths are read from them."""
+    found = connections(store, full, rows=False)
+    tasks = found.missing_pairs(set(full))[0]
+    assert {task.groups for task in tasks} == {()}
+    assert all(task.end_groups for task in tasks)
+    assert all(task.groups for task in found.missing_endpoints(set(full))[0])
+    complete(found, set(full))
+    assert found.missing_pairs(set(full)) == ([], [])
+    keeping = connections(store, full)
+    assert keeping.missing_endpoints(set(full)) == ([], [])
+    assert len(keeping.missing_pairs(set(full))[0]) == 3  # the records are there, the rows aren't
+    complete(keeping, set(full))
+    assert found.missing_pairs(set(full)) == keeping.missing_pairs(set(full)) == ([], [])

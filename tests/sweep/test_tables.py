@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raymc.connectivity.pairs import Connections
 from raymc.specs.results import Evaluation, Profile
 from raymc.specs.sweep import SweepSpec
+from raymc.store.rows import RowTable, write_rows
 from raymc.store.store import Store
 from raymc.sweep.results import open_sweep, write_sweep
 from raymc.sweep.tables import assemble
@@ -17,6 +19,8 @@ from raymc.sweep.tables import assemble
 NLI = {"dataset": {"builtin": "grammar", "domain": "harbour"}, "labels": ["no", "yes", "maybe"], "max_length": 16}
 SST = {"dataset": {"builtin": "grammar"}, "labels": ["neg", "pos"], "max_length": 16}
 NUMBERS = {"rows": 3, "tokens": 9, "seconds": 0.1, "device": "cpu"}
+SHARED = {"calibration_error": (0.1, 0.2, 0.1), "agreement_a": (1, 0.5, 0.25), "agreement_b": (0.25, 0.5, 1)}
+SHARED |= {"jensen_shannon_a": (0, 0.1, 0.2), "jensen_shannon_b": (0.2, 0.1, 0)}
 QUALITY = {0: 0.9, 1: 0.6, 2: 0.8, 3: 0.7}  # accuracy of each minimum, in the order of the points
 
 
@@ -30,6 +34,12 @@ def sweep(**connectivity: Any) -> SweepSpec:
         "connectivity": {"points": 3, "tasks": {"nli": NLI, "sst": SST}, **connectivity},
     }
     return SweepSpec.model_validate(body)
+
+
+def rows(t: tuple[float, ...]) -> RowTable:
+    losses, shares = np.ones((len(t), 3), np.float32), np.full((3, 2), 0.5, np.float32) if len(t) == 1 else None
+    of_row = (np.arange(3, dtype=np.int32), np.zeros(3, np.int16), np.ones(3, np.int32))
+    return RowTable(t, *of_row, losses, losses.astype(np.int16), shares, ("a", "b"))
 
 
 def connections(spec: SweepSpec, store: Store) -> Connections:
@@ -54,14 +64,20 @@ def complete(found: Connections, keys: list[str]) -> None:
     for task in found.missing_endpoints(set(keys))[0]:
         for split in task.splits:
             metrics = {"accuracy": quality[task.key], "f1_macro": 0.5}
+            group = found.evaluation_key(split, task.space)
             body = {"minimum": task.key, "weights": weights[task.key], "split": split, "loss": 1 - quality[task.key]}
+            body |= {"row_file": write_rows(found.store, group, task.key, rows((0.0,)))}
+            metrics["calibration_error"] = 0.125
             found.put(Evaluation.model_validate({**NUMBERS, **body, "metrics": metrics}))
     for task in found.missing_pairs(set(keys))[0]:
         for split, head in zip(task.splits, task.heads, strict=True):
             body = {"a": task.a, "b": task.b, "a_weights": weights[task.a], "b_weights": weights[task.b]}
             body |= {"curve": task.curve, "space": task.space, "split": split, "t": (0, 0.5, 1), "loss": (1, 2, 1)}
             body |= {"head": {"path": "path", "a": task.a, "b": task.b}[head], "distance_l2": 2.0, "cosine": 0.5}
-            metrics = {"accuracy": (1, 0.75, 0.5), "f1_macro": (0, 0, 0)}
+            metrics = {"accuracy": (1, 0.75, 0.5), "f1_macro": (0, 0, 0), **SHARED}
+            group, name = found.profile_key(split, task.space, task.curve, head), f"{task.a}-{task.b}"
+            body |= {"row_file": write_rows(found.store, group, name, rows((0.0, 0.5, 1.0)))}
+            body |= {"length": (0, 1, 2), "p_value": 0.01, "intervals": {"barrier_entezari": (0.5, 1.5)}}
             found.put(Profile.model_validate({**NUMBERS, **body, "metrics": metrics}))
 
 
@@ -93,6 +109,12 @@ def test_tables_of_two_tasks_with_their_own_heads(store: Store):
     assert set(tables["profiles"]["head"]) == set(barriers["head"])
     assert (barriers["barrier_entezari"] == 1.0).all()
     assert barriers["barrier_frankle"].tolist() == [0.25] * 6
+    assert barriers["barrier_entezari_low"].tolist() == [0.5] * 6
+    assert barriers["agreement_ends"].tolist() == [0.25] * 6
+    assert barriers["p_holm"].tolist() == pytest.approx([0.03] * 6)  # of three pairs on each row set
+    assert minima["nli.validation_calibration_error"][:2].tolist() == [0.125] * 2
+    assert tables["profiles"]["calibration_error"].tolist() == [0.1, 0.2, 0.1] * 6
+    assert tables["profiles"]["jensen_shannon_a"].tolist() == [0, 0.1, 0.2] * 6
 
 
 @pytest.mark.parametrize(
