@@ -38,6 +38,10 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
 
     assert how.fitted is not None
     known = spec.connectivity.tasks
+    own = [name for name, task in known.items() if task.head == "own"]
+    if own and spec.model.kind == "classifier":
+        said = f"connectivity.tasks.{own[0]} is scored with an end's own head, and what is fitted has another; use head: path"
+        yield place, said
     if how.fitted.task is not None and how.fitted.task not in known:
         has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"
         yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, list(known))}"

@@ -34,6 +34,8 @@ class Shown(Protocol):
     def figures(self) -> Mapping[str, Any]: ...
     @property
     def notes(self) -> Sequence[str]: ...
+    @property
+    def shown(self) -> Sequence[str]: ...
 
 
 def print_section(section: Shown, names: Mapping[str, str], rows: int) -> None:
@@ -44,14 +46,14 @@ def print_section(section: Shown, names: Mapping[str, str], rows: int) -> None:
         f"{escape(section.split)} split",
         highlight=False,
     )
-    for line in (section.definition, *section.notes):
+    for line in (*section.definition.split("\n"), *section.notes):
         if line:
             console.print(f"  {line}", markup=False, highlight=False)
     figures = [f"{name} {_cell(value)}" for name, value in section.figures.items() if not isinstance(value, dict)]
     if figures:
         console.print("  " + "; ".join(figures), markup=False, highlight=False)
     if section.table is not None:
-        console.print(_table(section.table.head(rows), names))
+        console.print(_table(section.table.head(rows), names, section.shown))
         if len(section.table) > rows:
             said = f"  the first {rows} of {len(section.table)} lines; --rows {len(section.table)} or --json has all"
             console.print(said, markup=False, highlight=False)
@@ -67,32 +69,40 @@ def print_export(table: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
         markup=False,
         highlight=False,
     )
-    console.print(_table(table, {}))
+    console.print(_table(table.drop(columns="key", errors="ignore"), {}))
     for note in provenance.get("notes", ()):
         console.print(f"  {note}", markup=False, highlight=False)
 
 
-def _table(frame: pd.DataFrame, names: Mapping[str, str]) -> Table:
-    """Intervals stand in one column with their value: NAME, NAME_low and NAME_high as `value [low, high]`."""
+def _table(frame: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str] = ()) -> Table:
+    """The columns `shown` (all, if none are named); those with bounds as `value [low, high]`."""
     columns = [str(name) for name in frame.columns]
-    whole = [name for name in columns if f"{name}_low" in columns and f"{name}_high" in columns]
-    bounds = {f"{name}_{side}" for name in whole for side in ("low", "high")}
+    bounds = {name: found for name in columns if (found := _bounds(name, columns)) is not None}
+    inside = {bound for both in bounds.values() for bound in both}
+    kept = [name for name in shown or columns if name in columns and name not in inside]
     table = Table()
-    for name in columns:
-        if name not in bounds:
-            number = pd.api.types.is_numeric_dtype(frame[name])
-            table.add_column(name.replace("_", " "), justify="right" if number else "left", min_width=4)
+    for name in kept:
+        number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(name.replace("_", " "), justify="right" if number else "left", min_width=5, no_wrap=not number)
     for _, row in frame.iterrows():
         cells = []
-        for name in columns:
-            if name in bounds:
-                continue
+        for name in kept:
             text = names.get(row[name], str(row[name])) if name in _OF_MINIMA else _cell(row[name])
-            if name in whole:
-                text += f" [{_cell(row[f'{name}_low'])}, {_cell(row[f'{name}_high'])}]"
+            if name in bounds:
+                text += f" [{', '.join(_cell(row[bound]) for bound in bounds[name])}]"
             cells.append(escape(text))
         table.add_row(*cells)
     return table
+
+
+def _bounds(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
+    """The columns with a value's interval: NAME_low and NAME_high, or low and high (with a suffix) of an effect."""
+    for base in ("effect", "difference"):
+        if name.startswith(base):
+            low, high = (side + name.removeprefix(base) for side in ("low", "high"))
+            return (low, high) if low in columns and high in columns else None
+    low, high = f"{name}_low", f"{name}_high"
+    return (low, high) if low in columns and high in columns else None
 
 
 def _cell(value: Any) -> str:

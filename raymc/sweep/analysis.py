@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from raymc.sweep.results import Sweep
 
 
+_OF_FACTORS = (
+    *("factor", "pairs_same", "pairs_differ", "mean_same", "mean_differ", "effect", "p_value", "explained"),
+    *("effect_given_distance", "p_given_distance"),
+)
+
+
 def analyze(
     sweep: Sweep, curve: str | None = None, split: str | None = None, value: str = "barrier_entezari"
 ) -> list[Section]:
@@ -106,6 +112,7 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
             table=found,
             figures=attributes,
             notes=notes,
+            shown=_OF_FACTORS,
         )
 
     for name, heading, make in (
@@ -121,7 +128,7 @@ def _barriers(table: pd.DataFrame, place: Place) -> Section:
     bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     rest = ["p_holm", "t_peak", "saddle", "loss_integral", "better", "agreement_ends", "jensen_shannon_ends"]
     columns = ["a", "b", "differs", *bounds, *rest, "distance_l2", "length"]
-    told = "; ".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest))
+    told = "\n".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest))
     chosen = sorted({one for one in table["chosen_on"] if one})
     notes = ("low, high: 95 % interval over evaluation rows, paired bootstrap",)
     notes += tuple(f"curves were chosen on {one}: figures there are optimistic" for one in chosen if one == place.split)
@@ -134,7 +141,8 @@ def _barriers(table: pd.DataFrame, place: Place) -> Section:
         "barrier_max": float(counted["barrier_entezari"].max()),
     }
     ordered = table.sort_values("barrier_entezari", ascending=False, kind="stable", ignore_index=True)
-    return Section("barriers", "Barriers", told, place, table=ordered[columns], figures=figures, notes=notes)
+    shown = ("a", "b", "differs", *names[:2], "convexity_gap", "p_holm", "t_peak", "saddle", "better", "agreement_ends")
+    return Section("barriers", "Barriers", told, place, ordered[columns], figures, notes, shown)
 
 
 def _matrix(sweep: Sweep, table: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:

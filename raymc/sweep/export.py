@@ -10,7 +10,7 @@ from raymc.connectivity.work import PairTask
 from raymc.specs.curves import LinearCurve
 from raymc.specs.errors import RaymcError
 from raymc.specs.spaces import spaces_of
-from raymc.sweep.bench import Bench
+from raymc.sweep.workbench import Workbench
 from raymc.sweep.exported import Chosen, Exported, write
 from raymc.sweep.ingredients import cluster_of, find, members_of, ranked
 from raymc.sweep.results import Sweep
@@ -62,7 +62,7 @@ def export(
     from raymc.tasks.export import destination
 
     with destination(out) as folder:
-        bench = Bench(sweep, choose)
+        bench = Workbench(sweep, choose)
         if minimum is not None:
             chosen = _minimum(bench, minimum, merged)
         elif path is not None:
@@ -74,7 +74,7 @@ def export(
     return Exported(Path(out), provenance, table)
 
 
-def _minimum(bench: Bench, asked: str, merged: bool) -> Chosen:
+def _minimum(bench: Workbench, asked: str, merged: bool) -> Chosen:
     key = find(bench.names, asked)
     space, spaces = bench.connections.space(key), spaces_of(bench.trials[key])
     if merged and not {"weights", "delta_w"} & set(spaces):
@@ -86,7 +86,7 @@ def _minimum(bench: Bench, asked: str, merged: bool) -> Chosen:
     return Chosen(what, space, key, {key: 1.0}, score, point if whole else None, None, [])
 
 
-def _path(bench: Bench, asked: tuple[str, str], t: float | str | None, curve: str | None) -> Chosen:
+def _path(bench: Workbench, asked: tuple[str, str], t: float | str | None, curve: str | None) -> Chosen:
     from raymc.connectivity.mixtures import PathPoint, shared_labels
 
     first, last = (find(bench.names, end) for end in asked)
@@ -133,7 +133,7 @@ def _path(bench: Bench, asked: tuple[str, str], t: float | str | None, curve: st
 
 
 def _soup(
-    bench: Bench, recipe: str, asked: Sequence[str] | None, cluster: str | int | None, threshold: float | None
+    bench: Workbench, recipe: str, asked: Sequence[str] | None, cluster: str | int | None, threshold: float | None
 ) -> Chosen:
     from raymc.analysis import soups
     from raymc.connectivity.mixtures import Ingredient, Mixtures, common_space, shared_labels
@@ -183,7 +183,7 @@ def _number(t: float | str | None) -> float:
     return found
 
 
-def _curve(bench: Bench, title: str | None) -> tuple[str, Any]:
+def _curve(bench: Workbench, title: str | None) -> tuple[str, Any]:
     connectivity = bench.spec.connectivity
     if title is None:
         return connectivity.curves[0].title, connectivity.curves[0]
@@ -194,7 +194,7 @@ def _curve(bench: Bench, title: str | None) -> tuple[str, Any]:
     raise RaymcError(f"sweep {bench.sweep.name} has no curve {title!r} (it has {', '.join(connectivity.curve_names)})")
 
 
-def _best(bench: Bench, a: str, b: str, curve: str, split: str) -> float:
+def _best(bench: Workbench, a: str, b: str, curve: str, split: str) -> float:
     table = bench.sweep.profiles()
     here = (table["a"] == a) & (table["b"] == b) & (table["curve"] == curve) & (table["split"] == split)
     if not here.any():

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from raymc.specs.errors import RaymcError
 from raymc.specs.keys import key_of
 from raymc.store import layout
-from raymc.sweep.bench import Bench
+from raymc.sweep.workbench import Workbench
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from raymc.sweep.bench import Pointing, Scoring
+    from raymc.sweep.workbench import Pointing, Scoring
 
 _LOSS = "mean cross-entropy in nats per row (text targets: per target token) over all rows of the split; no dropout"
 _WORDS = {
@@ -62,7 +62,7 @@ class Chosen:
 
 
 def write(
-    bench: Bench, chosen: Chosen, folder: Path, report: Sequence[str] | None
+    bench: Workbench, chosen: Chosen, folder: Path, report: Sequence[str] | None
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Score it and write the folder: (its raymc.json, the table)."""
     import pandas as pd
@@ -131,7 +131,7 @@ def write(
     return write_provenance(folder, body), table
 
 
-def _adapter_notes(bench: Bench, chosen: Chosen, folder: Path) -> list[str]:
+def _adapter_notes(bench: Workbench, chosen: Chosen, folder: Path) -> list[str]:
     """What it takes to open a folder that holds no whole model."""
     from raymc.tasks.folders import adapter_config, is_whole
 

@@ -26,7 +26,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """One question and its answer. `table`: with keys of minima; `figures`: single numbers by name."""
+    """One question and its answer.
+
+    `definition`: of its numbers, a line each. `table`: with keys of minima; `figures`: single numbers by name.
+    """
 
     name: str
     title: str
@@ -35,6 +38,7 @@ class Section:
     table: pd.DataFrame | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()  # columns of the table that fit a terminal; none given: all
 
     @property
     def curve(self) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Pointing = Callable[[tuple[str, ...]], PointModel]
 
 
-class Bench:
+class Workbench:
     """Scores in fp32, whatever the sweep's precision: as the weights are that are written.
 
     `choose`: the row set that things are chosen on, None: the first that fits. Raises RaymcError where the sweep has no
