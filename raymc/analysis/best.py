@@ -8,7 +8,11 @@ import pandas as pd
 from raymc.specs.errors import RaymcError
 
 PATH = ("a", "b", "curve", "space", "head")
-LOWER = ("loss", "ece", "jsd")  # of these less is better, and of columns that begin so; of others more is
+LOWER = (
+    "loss",
+    "calibration_error",
+    "jensen_shannon",
+)  # of these less is better, and of columns that begin so; of others more is
 
 
 def best_points(profiles: pd.DataFrame, choose: str, report: str, by: str = "loss") -> pd.DataFrame:

@@ -40,7 +40,7 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
     known = spec.connectivity.tasks
     own = [name for name, task in known.items() if task.head == "own"]
     if own and spec.model.kind == "classifier":
-        said = f"connectivity.tasks.{own[0]} is scored with an end's own head, and what is fitted has another; use head: path"
+        said = f"connectivity.tasks.{own[0]} has head: own, and a fitted curve has a head of its own; use head: path"
         yield place, said
     if how.fitted.task is not None and how.fitted.task not in known:
         has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"

@@ -99,7 +99,8 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         dropped = attributes.pop("dropped")
         notes = (
             f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
-            "(multiple regression on distance matrices, Lichstein 2007); low, high: 95 %, jackknife over minima; p: "
+            "(multiple regression on distance matrices, Lichstein 2007); low, high: 95 %, the effects that the same test "
+            "doesn't reject; p: "
             "minima permuted, double semi-partialling (Dekker et al. 2007); given_distance: at equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
         )

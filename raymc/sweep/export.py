@@ -1,4 +1,4 @@
-"""A minimum, a point of a path or a soup of a sweep as an ordinary Hugging Face folder, scored beside what it is of."""
+"""A minimum, a point of a path or a soup as an ordinary Hugging Face folder, scored beside what it is made of."""
 
 from __future__ import annotations
 
