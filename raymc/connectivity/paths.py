@@ -38,8 +38,8 @@ def path_of(
 ) -> Path:
     """The path between the flat vectors a and b of a pair (in the layout of `model`, on its device).
 
-    `weights`: the digests of a and b; `labels`: the order of their heads' rows. Raises RaymcError where the kind of path
-    doesn't fit the model, CorruptArtefact where a fitted curve isn't what was written or was fitted between other
+    `weights`: the digests of a and b; `labels`: the order of their heads' rows. Raises RaymcError where the kind of
+    path doesn't fit the model, CorruptArtefact where a fitted curve isn't what was written or was fitted between other
     weights.
     """
     how = task.how

@@ -94,14 +94,14 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
     def factors() -> Section:
         minima = sweep.minima().set_index("key")
         axes = minima.loc[keys, list(sweep.spec.axis_names)].astype(object)
-        found = factor_effects(counted, axes.where(axes.notna(), None), value)
+        apart = counted[~counted["same_trajectory"]]  # snapshots of one run are no independent minima
+        found = factor_effects(apart, axes.where(axes.notna(), None), value)
         attributes = {str(name): one for name, one in found.attrs.items()}
         dropped = attributes.pop("dropped")
         notes = (
             f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
-            "(multiple regression on distance matrices, Lichstein 2007); low, high: 95 %, the effects that the same test "
-            "doesn't reject; p: "
-            "minima permuted, double semi-partialling (Dekker et al. 2007); given_distance: at equal L2 distance",
+            "(multiple regression on distance matrices, Lichstein 2007); p: minima permuted, double semi-partialling (Dekker et al. 2007); in brackets: the "
+            "effects that this test doesn't reject at 5 %; given distance: at equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
         )
         found.attrs = {}

@@ -10,10 +10,10 @@ from raymc.connectivity.work import PairTask
 from raymc.specs.curves import LinearCurve
 from raymc.specs.errors import RaymcError
 from raymc.specs.spaces import spaces_of
-from raymc.sweep.workbench import Workbench
 from raymc.sweep.exported import Chosen, Exported, write
 from raymc.sweep.ingredients import cluster_of, find, members_of, ranked
 from raymc.sweep.results import Sweep
+from raymc.sweep.workbench import Workbench
 
 SOUPS = ("uniform", "greedy", "cluster")
 
