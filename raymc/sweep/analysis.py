@@ -101,8 +101,8 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         notes = (
             f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
             "(multiple regression on distance matrices, Lichstein 2007); p: minima permuted, double semi-partialling "
-            "(Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; given distance: at equal "
-            "L2 distance",
+            "(Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; given distance: at "
+            "equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
         )
         found.attrs = {}
