@@ -5,9 +5,9 @@ deterministic, and the same `seed` and number of rows give the same resamples fo
 
 A barrier is a maximum over noisy points: its estimate is biased upward, its resamples are biased twice, and 0 is the
 edge of what it can be. So the interval is the symmetric bootstrap-t (Hall 1992, section 3.6) of the contrast of points
-that the barrier is at its estimated peak, moved down by half the bootstrap's estimate of the bias. Of 24 methods
+that the barrier is at its estimated peak, moved down by half the bootstrap's estimate of the bias. Of 30 methods
 simulated on 872 skewed rows at 26 points (barriers of 0.02 to 0.5 nats, ends alike or not, a hill, two, a plateau) it
-kept nearest to 95 %: 93-98 %, against percentile 77-96, basic 89-96, BC and BCa 89-96, of the maximum's own t 88-96.
+kept nearest to 95 %: 93-98 %, against percentile 75-96, basic 89-96, BC and BCa 89-96, of the maximum's own t 88-96.
 The lower end is 0 unless a one-sided test at the interval's lower tail rejects that the barrier is 0.
 """
 
@@ -73,7 +73,7 @@ def uncertainty(
 
     The p-value is a sup-t bootstrap: the greatest height over the chord in standard errors against the same of the
     resamples' deviations from the estimate, each in its own resample's standard errors. A straight profile is H0's
-    least favourable one; skewed rows need the resamples' own errors (simulated at 5 %: 4-7 %, else 1-17 %).
+    least favourable one; skewed rows need the resamples' own errors (simulated at 5 %: 4-8 %, else 1-17 %).
     """
     points, losses, weights = _units(t, losses, terms, seed)
     mean = losses.sum(axis=1) / weights.sum()
