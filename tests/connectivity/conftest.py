@@ -17,8 +17,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from raymc.connectivity.evaluator import Evaluator, TokenSets
+from raymc.connectivity.evaluator import Evaluator
 from raymc.connectivity.pairs import Connections
+from raymc.connectivity.token_sets import TokenSets
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store

@@ -21,10 +21,12 @@ from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from raymc.connectivity.evaluator import Evaluator, TokenSets
-from raymc.connectivity.pairs import EndpointTask, PairTask
+from raymc.connectivity.evaluator import Evaluator
+from raymc.connectivity.token_sets import TokenSets
+from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.landscape.curves import Linear
 from raymc.specs.errors import CorruptArtefact, RaymcError
-from raymc.specs.results import Evaluation, Profile
+from raymc.specs.results import DIAGNOSTICS, METRICS, PATH_DIAGNOSTICS, Evaluation, Profile
 from raymc.store.store import Store
 from raymc.tasks.backbones import load_tokenizer, tokenizer_digest
 from raymc.tasks.rows import read_rows
@@ -143,8 +145,11 @@ def test_the_ends_of_a_profile_are_the_endpoints_evaluations(master, keys, evalu
         for place, key in ((0, a), (-1, b)):
             for scored in (ends[key][split], again[key][split]):
                 assert profile.loss[place] == scored.loss
-                assert {name: values[place] for name, values in profile.metrics.items()} == scored.metrics
-    assert set(ends[a]["test"].metrics) == {"accuracy", "f1_macro"}
+                assert {name: profile.metrics[name][place] for name in scored.metrics} == scored.metrics
+        assert set(profile.metrics) == {*METRICS["classifier"], *DIAGNOSTICS, *PATH_DIAGNOSTICS}
+        assert (profile.metrics["agreement_a"][0], profile.metrics["jensen_shannon_a"][0]) == (1.0, 0.0)
+        assert (profile.metrics["agreement_b"][-1], profile.metrics["jensen_shannon_b"][-1]) == (1.0, 0.0)
+    assert set(ends[a]["test"].metrics) == {"accuracy", "f1_macro", "calibration_error"}
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -163,7 +168,9 @@ def test_an_endpoint_is_a_plain_loop(master, keys, evaluator, naive, method: str
 
 
 def numbers(profile: Profile) -> list[float]:
-    return [*profile.loss, *profile.metrics["accuracy"], *profile.metrics["f1_macro"], profile.distance_l2]
+    metrics = [number for name in sorted(profile.metrics) for number in profile.metrics[name]]
+    bounds = [number for name in sorted(profile.intervals) for number in profile.intervals[name]]
+    return [*profile.loss, *metrics, *profile.length, *bounds, profile.p_value, profile.distance_l2]
 
 
 def all_pairs(evaluator: Evaluator, keys: list[str], space: str) -> list[float]:
@@ -340,7 +347,7 @@ def test_a_loss_that_is_not_finite_says_where(master, keys, evaluator, monkeypat
     found = evaluator(master[0])
     a, b = keys["full"][:2]
     ends = endpoints(found, (a, b), ("weights",) * 2)
-    plain_point = type(found).__init__.__globals__["Linear"].point
+    plain_point = Linear.point
 
     def point(self, t: float, out: torch.Tensor) -> None:
         plain_point(self, t, out)
@@ -432,7 +439,9 @@ def test_labels_in_another_order_are_matched_by_name(master, keys, tokens, evalu
     swapped = evaluator(master[0], labels=("pos", "neg"), tokens=turned).pair(task, {})
     for one, other in zip(straight, swapped, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-6)
-        assert one.metrics == other.metrics
+        assert one.metrics.keys() == other.metrics.keys()
+        for name, values in one.metrics.items():
+            assert values == pytest.approx(other.metrics[name], abs=1e-6)
 
 
 def test_an_end_with_both_heads_is_not_mixed_up(master, keys, evaluator):
@@ -471,7 +480,7 @@ def test_a_tokenizer_is_parsed_once(master, keys, evaluator, monkeypatch):
     """It takes a good part of a second where its vocabulary is large, and pairs are many."""
     parsed: list[Path] = []
     monkeypatch.setattr(
-        "raymc.connectivity.evaluator.tokenizer_digest",
+        "raymc.tasks.minima.tokenizer_digest",
         lambda folder: parsed.append(folder) or tokenizer_digest(folder),
     )
     found = evaluator(master[0])
