@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from raymc.connectivity.heads import Heads, LabelsOf, named_labels
 from raymc.connectivity.pairs import fit_task
 from raymc.connectivity.selection import Selection
-from raymc.connectivity.shapes import Joints
-from raymc.specs.curves import AlignedCurve, NamedCurve
+from raymc.connectivity.shapes import Joints, shape_of
+from raymc.specs.curves import AlignedCurve, LinearCurve, NamedCurve, SphericalCurve
 from raymc.specs.errors import RaymcError
 from raymc.specs.fields import nearest
+from raymc.specs.spaces import spaces_of
 from raymc.specs.sweep import RowSet, SweepSpec
 
 Place = tuple[str | int, ...]
 Found = Iterator[tuple[Place, str]]
+_BASE = {"backbone", "revision"}
+_BLOCKS = ("layers", "num_hidden_layers", "n_layer")  # where a configuration says how many there are
 
 
 def curve_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> Found:
@@ -29,8 +32,22 @@ def curve_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> Found:
             for i, j in _pairs(selection):
                 if joints.known(i) and joints.known(j) and _space(joints, i, j) == "factors":
                     ends = f"{selection.names[i]} and {selection.names[j]}"
-                    yield place, f"{ends} are joined in factors, which have no heads or neurons; give it space: delta_w"
+                    mergeable = all("delta_w" in spaces_of(selection.points[end].trial) for end in (i, j))
+                    instead = "give it space: delta_w" if mergeable else "leave this curve or such pairs out"
+                    yield place, f"{ends} are joined in factors, which have no heads or neurons; {instead}"
                     break
+        if isinstance(how, (LinearCurve, SphericalCurve)):
+            yield from _layer_faults(spec, how.layers, place)
+
+
+def _layer_faults(spec: SweepSpec, layers: tuple[int, ...], place: Place) -> Found:
+    """Blocks that a backbone doesn't have, as far as its configuration is here."""
+    models = {point.trial.model.model_dump_json(include=_BASE): point.trial.model for point in spec.points if layers}
+    shapes = [shape_of(model) or {} for model in models.values()]
+    counts = [shape[name] for shape in shapes for name in _BLOCKS if isinstance(shape.get(name), int)]
+    for number, layer in enumerate(layers):
+        if counts and layer >= min(counts):
+            yield (*place, "layers", number), f"no block {layer}: a backbone has {min(counts)}, from 0"
 
 
 def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selection, labels_of: LabelsOf) -> Found:
@@ -42,6 +59,9 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
     if own and spec.model.kind == "classifier":
         said = f"connectivity.tasks.{own[0]} has head: own, and a fitted curve has a head of its own; use head: path"
         yield place, said
+    workers = spec.resources.trial.workers
+    if how.fitted.batch_size < workers:
+        yield (*place, "fit"), f"batch_size {how.fitted.batch_size} can't be split over {workers} workers"
     if how.fitted.task is not None and how.fitted.task not in known:
         has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"
         yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, list(known))}"

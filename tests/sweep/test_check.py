@@ -96,6 +96,101 @@ LONG = "  splits: [validation]\n  tasks: {three: {dataset: {path: data}, max_len
 TASKS = "  splits: [validation]\n  tasks: {three: {dataset: {path: three}, max_length: 32}}\n"
 
 
+def curves(text: str, tasks: str = "") -> tuple[str, str]:
+    """BASE's line, with tasks and curves after it: tasks on line 13, curves on the next."""
+    return "  splits: [validation]\n", f"  splits: [validation]\n{tasks}  curves: [{text}]\n"
+
+
+def bent(settings: str, tasks: str = "") -> tuple[str, str]:
+    return curves(f"linear, {{curve: bezier, fit: {{{settings}}}}}", tasks)
+
+
+TWO = "  tasks: {two: {dataset: {path: data}, max_length: 32}}\n"
+BOTH = "  tasks: {two: {dataset: {path: data}, max_length: 32}, three: {dataset: {path: three}, max_length: 32}}\n"
+TRAINED_ON_BOTH = ("seeds.order: [1, 2]", "task.dataset: [{path: data}, {path: three}]")
+LORA, HOULSBY = (("{method: full}", f"{{method: {name}}}") for name in ("lora", "houlsby"))
+FACTORS = curves("linear, {curve: linear, space: factors}")
+DELTA_W = curves("linear, {curve: linear, space: delta_w}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "words"),
+    [
+        ([curves("linear, bezer")], "13:20: connectivity.curves.1.curve", "(did you mean bezier?)"),
+        (
+            [bent("stesp: 3")],
+            "13:42: connectivity.curves.1.fit.stesp",
+            "(did you mean connectivity.curves.1.fit.steps?)",
+        ),
+        ([curves("gates, {curve: bezier, name: gates}")], "13:11: connectivity.curves", "two are called gates"),
+        ([bent("task: tow")], "13:42: connectivity.curves.1.fit.task", "no task 'tow' (connectivity.tasks names none)"),
+        ([bent("task: tow", TWO)], "14:42: connectivity.curves.1.fit.task", "(there are two) (did you mean two?)"),
+        (
+            [bent("select: dev")],
+            "13:42: connectivity.curves.1.fit.select",
+            "no split 'dev' in the dataset (it has train, validation)",
+        ),
+        ([bent("task: two, select: dev", TWO)], "14:53: connectivity.curves.1.fit.select", "no split 'dev'"),
+        (
+            [bent("select: train")],
+            "13:42: connectivity.curves.1.fit.select",
+            "train has the rows that the curve is fitted on",
+        ),
+        (
+            [bent("batch_size: 3"), ("axes:", "resources: {trial: {workers: 4}}\naxes:")],
+            "14:36: connectivity.curves.1.fit",
+            "batch_size 3 can't be split over 4 workers",
+        ),
+        (
+            [TRAINED_ON_BOTH, bent("steps: 2", BOTH)],
+            "14:20: connectivity.curves.1",
+            "dataset=data and dataset=three aren't both tuned on the labels of the rows it is fitted on",
+        ),
+        (
+            [bent("steps: 2", TWO.replace("32}", "32, head: own}"))],
+            "14:20: connectivity.curves.1",
+            "connectivity.tasks.two has head: own",
+        ),
+        (
+            [LORA, curves("{curve: aligned, space: factors}")],
+            "13:12: connectivity.curves.0",
+            "order=1 and order=2 are joined in factors, which have no heads or neurons; give it space: delta_w",
+        ),
+        ([HOULSBY, curves("aligned")], "13:12: connectivity.curves.0", "leave this curve or such pairs out"),
+        (
+            [LORA, ("seeds.order: [1, 2]", "tuning.rank: [2, 4]"), FACTORS],
+            "13:36: connectivity.curves.1.space",
+            "use connectivity.space: delta_w",
+        ),
+        ([HOULSBY, DELTA_W], "13:36: connectivity.curves.1.space", "houlsby can't be merged into the weights"),
+        (
+            [curves("{curve: spherical, layers: [1, 2]}")],
+            "13:43: connectivity.curves.0.layers.1",
+            "no block 2: a backbone has 2, from 0",
+        ),
+    ],
+)
+def test_what_a_curve_can_not_be_is_said_at_its_line(faults, changes, place, words):
+    found = faults(*changes)
+    assert [fault for fault in found if fault.startswith(f"{place}: ") and words in fault], found
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [curves("linear, spherical, aligned, bezier, polygonal, gates, autoneb")],
+        [bent("select: validation")],
+        [bent("task: two", TWO)],
+        [LORA, curves("aligned, {curve: linear, space: factors}")],
+        [curves("{curve: aligned, space: factors}")],  # full minima have one space
+        [curves("{curve: linear, layers: [0, 1], moves: [attention]}")],
+    ],
+)
+def test_curves_that_can_be(faults, changes):
+    assert faults(*changes) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "words"),
     [
