@@ -61,7 +61,7 @@ def best_points(profiles: pd.DataFrame, choose: str, report: str, by: str = "los
         for name in names:
             values = other[name].to_numpy(dtype=float)
             row |= {name: values[best], f"{name}_a": values[0], f"{name}_b": values[-1]}
-            row[f"{name}_gain"] = _sign(name) * (values[best] - values[end])
+            row[f"{name}_gain"] = _sign(name) * (values[best] - values[end]) + 0.0  # no -0
         found.append(row)
     columns = [*PATH, "t", "better_end", "chosen"]
     columns += [f"{name}{part}" for name in names for part in ("", "_a", "_b", "_gain")]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_OF_MINIMA = ("a", "b", "key", "source", "target")  # columns with keys, shown as names
+_OF_MINIMA = ("a", "b", "key", "source", "target", "head_source", "head_target")  # columns with keys, shown as names
 _SEMI = 4  # decimals
 
 

@@ -27,6 +27,7 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
     profiles = profiles[profiles["curve"] == curve]
     metric = METRICS[sweep.spec.model.kind][0]
     spaces = ", ".join(sorted(set(profiles["space"])))
+    apart = ["space"] if "," in spaces else []  # a column of its own where pairs differ in it
     groups: dict[str, list[str]] = {}
     for rows in sweep.spec.row_sets:
         groups.setdefault(rows.task_name, []).append(rows.name)
@@ -34,8 +35,12 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
         for report in names[1:]:
             if report in splits:
                 place = Place(curve, f"chosen on {names[0]}, reported on {report}", spaces)
-                said = f"the point of lowest mean cross-entropy on {names[0]}; gain: over the end that is better there"
-                columns = ["a", "b", "t", "better_end", "chosen", "loss", "loss_gain", metric, f"{metric}_gain"]
+                said = (
+                    f"t: the point of lowest mean cross-entropy (loss, nats) on {names[0]}, chosen: that loss; loss, "
+                    f"{metric} (fraction): there on {report}; gain: over the end that is better on {names[0]} "
+                    "(better_end), positive is better"
+                )
+                columns = ["a", "b", *apart, "t", "better_end", "chosen", "loss", "loss_gain", metric, f"{metric}_gain"]
 
                 def best(
                     one: str = names[0],
@@ -51,10 +56,14 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
     pairs = _task_pairs(sweep)
     if pairs:
         place = Place(curve, "the two tasks' own", spaces)
-        said = f"t_cross: where both tasks' {metric}, scaled to 0..1 by its ends, is equal; t_half: where one's is half"
+        said = (
+            f"t_cross: where both tasks' {metric} (metric), scaled to 0..1 by its ends, is equal; t_half: where one's "
+            "is half; source: the task of a, target: of b, each on a row set of its own (split; head: whose is used)"
+        )
 
         def crossed() -> Section:
-            found = crossings(profiles, pairs, metric).drop(columns=["curve", "space"])
+            found = crossings(profiles, pairs, metric)
+            found = found.drop(columns=["curve", *({"space"} - {*apart})])
             return Section("crossings", "Where one task gives way to the other", said, place, table=found)
 
         yield tried("crossings", "Where one task gives way to the other", said, place, crossed)
@@ -76,8 +85,15 @@ def _knowledge(sweep: Sweep, curve: str, spaces: str) -> Iterator[Section]:
             "and right at k (Qin et al. 2022); confidence, variability: mean and standard deviation of the gold "
             f"label's probability over {one.snapshots} snapshots of training (Swayamdipta et al. 2020)"
         )
-        yield Section("knowledge", "Knowledge forgotten and learned", said, place, table=one.table)
-        yield Section("knowledge_trends", "Which rows go, and come, first", said, place, table=one.trends)
+        sizes = (
+            "rows: in the set, mean over the pairs; total: their sum; pairs: whose set isn't empty; se: standard errors"
+        )
+        trend = (
+            "first, last: of the first and last set that isn't empty; of_means: rank correlation of k with the sets' "
+            "means, of_rows: with the single rows, mean over the pairs; p_value: of none (of one pair alone)"
+        )
+        yield Section("knowledge", "Knowledge forgotten and learned", f"{said}\n{sizes}", place, table=one.table)
+        yield Section("knowledge_trends", "Which rows go, and come, first", f"{said}\n{trend}", place, table=one.trends)
 
 
 def compared(sweep: Sweep, split: str) -> Iterator[Section]:
@@ -98,9 +114,12 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
             f"interval on the same resampled rows; ratio: {other} / {first}"
         )
         notes = (
-            f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm < {SIGNIFICANT})",
+            f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm < {SIGNIFICANT}: that "
+            f"of the {first} path, {VALUES['p_holm'][2]})",
         )
-        space = ", ".join(sorted(set(table.pop("space"))))
+        space = ", ".join(sorted(set(table["space"])))
+        if "," not in space:
+            table = table.drop(columns="space")
         yield Section(
             "compared",
             f"{other} against {first}",

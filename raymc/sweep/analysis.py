@@ -71,7 +71,12 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         ]
         figures = {"clusters": found.count, "p_value": found.p_value, "within": found.within, "between": found.between}
         figures |= {"statistic": found.statistic, "labels": dict(found.labels)}
-        notes = (found.note, *([f"without {len(weak)} minima below the floor"] if weak else []))
+        notes = (
+            found.note,
+            f"p_value: of one cluster against more; within, between: mean {title} ({unit}) of pairs inside clusters "
+            "and across; statistic: the best cut's correlation with it",
+            *([f"without {len(weak)} minima below the floor"] if weak else []),
+        )
         return Section(
             "clusters",
             f"Clusters by {title} ({unit})",
@@ -88,7 +93,10 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         direct = passes.to_numpy()
         better = (least.to_numpy() < direct - 1e-12) & ~_isnan(direct)
         figures = {"highest_pass": float(found["value"].max()), "pairs_better_over_others": int(better.sum()) // 2}
-        said = f"{VALUES['saddle'][2]}; minimum spanning tree, whose largest edge between two minima is their pass"
+        said = (
+            f"value: {VALUES['saddle'][2]}; minimum spanning tree, whose largest edge on the way between two minima is "
+            "their pass\nhighest_pass: the largest; pairs_better_over_others: whose pass is lower than their own path's"
+        )
         return Section("tree", "Saddles (nats): spanning tree", said, place, table=found, figures=figures)
 
     def factors() -> Section:
@@ -100,9 +108,9 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         dropped = attributes.pop("dropped")
         notes = (
             f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
-            "(multiple regression on distance matrices, Lichstein 2007); p: minima permuted, double semi-partialling "
-            "(Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; given distance: at "
-            "equal L2 distance",
+            "(multiple regression on distance matrices, Lichstein 2007); p_value: minima permuted, double "
+            "semi-partialling (Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; explained: by how "
+            "much R^2 drops without the factor; effect given distance: at equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
         )
         found.attrs = {}
@@ -129,10 +137,15 @@ def _barriers(table: pd.DataFrame, place: Place) -> Section:
     names = ("barrier_entezari", "barrier_frankle", "barrier_ainsworth", "convexity_gap")
     bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     rest = ["p_holm", "t_peak", "saddle", "loss_integral", "better", "agreement_ends", "jensen_shannon_ends"]
-    columns = ["a", "b", "differs", *bounds, *rest, "distance_l2", "length"]
-    told = "\n".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest))
+    sizes = ["distance_l2", "length"]
+    columns = ["a", "b", "differs", *bounds, *rest, *sizes]
+    told = "\n".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest, *sizes))
     chosen = sorted({one for one in table["chosen_on"] if one})
-    notes = ("low, high: 95 % interval over evaluation rows, paired bootstrap",)
+    notes = (
+        "in brackets (low, high): 95 % interval over evaluation rows, paired bootstrap",
+        f"pairs: whose ends are above the floor (left_out: the others); of these, significant: p_holm < {SIGNIFICANT}; "
+        "barrier_mean, barrier_max: barrier_entezari (nats)",
+    )
     notes += tuple(f"curves were chosen on {one}: figures there are optimistic" for one in chosen if one == place.split)
     counted = table[~table["below_floor"]]
     figures = {

@@ -131,6 +131,14 @@ def sections(sweep: Sweep) -> list[Section]:
     return sweep.analyze()
 
 
+CLEAR = {  # columns and figures that say what they are by themselves
+    *("a", "b", "differs", "cluster", "clusters", "labels", "minima", "members", "factor", "linear", "bezier"),
+    *("pairs_same", "pairs_differ", "mean_same", "mean_differ", "r2", "r2_given_distance", "p_given_distance"),
+    *("value", "pairs", "distance", "missing", "permutations", "exact", "seed", "significant_linear", "accuracy_gain"),
+    *("low", "high"),
+}
+
+
 def of(sections: list[Section], name: str, curve: str = "linear", split: str = "validation") -> Section:
     (found,) = [one for one in sections if (one.name, one.curve, one.split) == (name, curve, split)]
     return found
@@ -160,6 +168,9 @@ def test_every_section_says_what_its_numbers_are_of(sections: list[Section], swe
         body = json.loads(json.dumps(section.as_dict(), allow_nan=False))
         assert {"title", "definition", "curve", "split", "space"} < set(body)
         assert len(body["table"]) == len(section.table)
+        told = f"{section.title} {section.definition} {' '.join(section.notes)}".replace("_", " ")
+        for name in (*section.figures, *(section.shown or section.table.columns)):
+            assert name in CLEAR or name.replace("_", " ") in told or name.removeprefix("loss_") in told, name
     shown = [key for key in sweep.names() if key in " ".join(str(one.table) for one in sections)]
     assert shown  # the tables have keys, and a terminal shows names:
     print_section(sections[0], sweep.names(), 3)
@@ -354,7 +365,7 @@ def test_what_is_forgotten_and_learned(two: Sweep, capsys):
 
 
 def test_what_can_not_be_computed_says_why(two: Sweep, capsys):
-    """On a task's rows the two minima of the other one are joined by no path."""
+    """Snapshots of one run are joined by no path, unless the sweep asks for it."""
     sections = {(one.name, one.split): one for one in two.analyze("linear", "nli.validation")}
     clusters = sections["clusters", "nli.validation"]
     assert clusters.table is None
@@ -364,7 +375,7 @@ def test_what_can_not_be_computed_says_why(two: Sweep, capsys):
     out = capsys.readouterr().out
     assert out.startswith("Clusters: linear path, space of weights, nli.validation split\n")
     assert VALUES["barrier_entezari"][2] in out
-    assert sections["barriers", "nli.validation"].figures["pairs"] == 5
+    assert sections["barriers", "nli.validation"].figures["pairs"] == 4
 
 
 def test_knowledge_needs_snapshots_and_training_rows(two: Sweep, sweep: Sweep):
