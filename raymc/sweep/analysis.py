@@ -109,8 +109,8 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         notes = (
             f"effect: {unit} that a pair's {title} is higher by if its ends differ in the factor, the others held "
             "(multiple regression on distance matrices, Lichstein 2007); p_value: minima permuted, double "
-            "semi-partialling (Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; explained: by how "
-            "much R^2 drops without the factor; effect given distance: at equal L2 distance",
+            "semi-partialling (Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; "
+            "explained: by how much R^2 drops without the factor; effect given distance: at equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
         )
         found.attrs = {}

@@ -16,7 +16,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from raymc.specs.errors import RaymcError
-from raymc.specs.results import METRICS
+from raymc.specs.results import DIAGNOSTICS, METRICS
 from raymc.specs.task import TaskSpec
 from raymc.store.store import Store
 from raymc.tasks.backbones import load_model, load_tokenizer
@@ -111,7 +111,7 @@ def test_scores_are_transformers_own_whatever_the_batches(case, name: str, budge
     predicted = one.nats.argmin(1)
     assert score.metrics["likelihood_accuracy"] == accuracy_score(one.gold, predicted)
     assert score.metrics["likelihood_f1_macro"] == pytest.approx(f1_score(one.gold, predicted, average="macro"))
-    assert tuple(score.metrics) == METRICS[one.kind]
+    assert tuple(score.metrics) == (*METRICS[one.kind], *DIAGNOSTICS)
     assert scorer.rows == 17
     assert scorer(one.model) == score  # batches are used again, so scoring must leave them as they are
 
@@ -130,6 +130,8 @@ def test_by_row_is_each_rows_own(case, name: str):
     assert found.terms.tolist() == one.lengths[one.gold[found.order]].tolist()
     assert found.gold.tolist() == one.gold[found.order].tolist()
     assert found.predicted["likelihood_"].tolist() == one.nats.argmin(1)[found.order].tolist()
+    shares = np.exp(-one.nats) / np.exp(-one.nats).sum(1, keepdims=True)  # of each label's text among all labels'
+    assert found.probabilities == pytest.approx(shares[found.order], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])

@@ -62,6 +62,46 @@ def by_row(model, tokenizer, rows: Rows) -> tuple[float, list[int]]:
     return math.fsum(losses) / len(losses), predicted
 
 
+@pytest.fixture(scope="module")
+def shares(model, tokenizer, rows: Rows) -> np.ndarray:
+    """Softmax of transformers' logits, (rows, labels), one at a time."""
+    found = []
+    for text, second in zip(rows.text, rows.text_pair, strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(text, second, truncation=True, max_length=20, return_tensors="pt")).logits
+        found.append(logits[0].double().softmax(-1).numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_rows_are_those_of_a_loop_whatever_the_batches(model, tokens: Tokens, rows: Rows, shares, budget: int):
+    found = Scorer(tokens, budget).by_row(model)
+    gold = np.array([LABELS.index(label) for label in rows.labels])
+    assert sorted(found.order) == list(range(41))
+    assert np.array_equal(found.gold, gold[found.order])
+    np.testing.assert_allclose(found.probabilities, shares[found.order], atol=5e-6)
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(found.loss, -np.log(shares[np.arange(41), gold])[found.order], atol=1e-5)
+    assert np.array_equal(found.predicted[""], shares.argmax(1)[found.order])
+    assert (found.terms == 1).all()
+    assert (found.probabilities.dtype, found.loss.dtype) == (np.float32, np.float64)
+
+
+def test_the_calibration_error_is_of_the_probabilities(model, tokens: Tokens, rows: Rows, shares):
+    """Guo et al. 2017, eq. 3, bin by bin."""
+    gold = np.array([LABELS.index(label) for label in rows.labels])
+    top, right = shares.max(1), shares.argmax(1) == gold
+    expected = 0.0
+    for m in range(15):
+        inside = (top > m / 15) & (top <= (m + 1) / 15)
+        if inside.any():
+            expected += abs(right[inside].sum() - top[inside].sum()) / 41
+    score = Scorer(tokens, 64)(model)
+    assert set(score.metrics) == {"accuracy", "f1_macro", "calibration_error"}
+    assert score.metrics["calibration_error"] == pytest.approx(expected, abs=1e-5)
+    assert 0 < expected < 1
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_scores_are_those_of_a_loop_over_rows_whatever_the_batches(model, tokens: Tokens, rows: Rows, by_row, budget):
     loss, predicted = by_row
