@@ -12,7 +12,7 @@ from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.landscape.grid import even_points
 from raymc.specs.curves import NamedCurve, Space, exact_ends
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.fitting import Fitting, fit_content
+from raymc.specs.fitting import Fitting, fit_content, fit_key
 from raymc.specs.methods import peft_type
 from raymc.specs.results import Evaluation, EvaluationSpec, Profile
 from raymc.specs.sweep import Point, SweepSpec
@@ -45,6 +45,7 @@ class Connections:
         self._spaces = asked
         self._keys: dict[tuple[str, ...], str] = {}
         self._fits: dict[tuple[str, str, str], str] = {}
+        self._contents: dict[str, dict[str, Any]] = {}
 
     # What is asked for ------------------------------------------------------------------------------------------
 
@@ -95,7 +96,7 @@ class Connections:
         if self._curves[curve].fitted is None:
             return ""
         if (a, b, curve) not in self._fits:
-            self._fits[a, b, curve] = self.fitting(a, b, curve).key
+            self._fits[a, b, curve] = fit_key(a, b, self.space(a, b, curve=curve), self._content(curve))
         return self._fits[a, b, curve]
 
     def differs(self, a: str, b: str) -> str:
@@ -126,8 +127,10 @@ class Connections:
         return self._keys[known]
 
     def _content(self, curve: str) -> dict[str, Any]:
-        how = self._curves[curve]
-        return fit_content(how, fit_task(self.spec, how))
+        if curve not in self._contents:  # it looks at the files of data sets: not once a pair
+            how = self._curves[curve]
+            self._contents[curve] = fit_content(how, fit_task(self.spec, how))
+        return self._contents[curve]
 
     # What there is ----------------------------------------------------------------------------------------------
 

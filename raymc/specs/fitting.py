@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -33,16 +34,15 @@ class Fitting(Spec):
         assert self.curve.fitted is not None
         return self.curve.fitted
 
-    @property
-    def made_alike(self) -> dict[str, Any]:
-        """What the key hashes of it, but for the ends."""
-        return fit_content(self.curve, self.task)
-
     @cached_property
     def key(self) -> str:
         """Content key of the curve. Raises RaymcError where a file that it hashes is missing."""
-        ends = {"a": self.a, "b": self.b, "space": self.space}
-        return key_of({"kind": "curve", "version": CURVE_VERSION, **ends, **self.made_alike})
+        return fit_key(self.a, self.b, self.space, fit_content(self.curve, self.task))
+
+
+def fit_key(a: str, b: str, space: str, content: Mapping[str, Any]) -> str:
+    """Key of the fitted curve between two minima; `content`: of its kind, by `fit_content`, which looks at files."""
+    return key_of({"kind": "curve", "version": CURVE_VERSION, "a": a, "b": b, "space": space, **content})
 
 
 def fit_content(curve: NamedCurve, task: TaskSpec) -> dict[str, Any]:

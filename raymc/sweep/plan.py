@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,13 +104,13 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
 def _tokens_fitted(spec: SweepSpec, fits: list[tuple[str, str, str]]) -> float:
     """Training tokens of the fits that are still to do; an update of autoneb takes each pivot and each cycle."""
     total = 0.0
-    for _, _, curve in fits:
+    for curve, count in Counter(curve for _, _, curve in fits).items():
         how = spec.connectivity.curve(curve)
         counted, fit = _rows_and_tokens(fit_task(spec, how), fit_task(spec, how).train_split), how.fitted
         if counted is not None and fit is not None:
             pivots = how.pivots + how.insert * (how.cycles - 1) / 2 if isinstance(how, AutoNebCurve) else 1.0
             updates = fit.steps * (how.cycles * pivots if isinstance(how, AutoNebCurve) else fit.draws)
-            total += updates * fit.batch_size * counted[1]
+            total += count * updates * fit.batch_size * counted[1]
     return total
 
 
