@@ -185,7 +185,9 @@ def _task_pairs(sweep: Sweep) -> dict[tuple[str, str], tuple[str, str]]:
             continue
         own = [[rows for rows in sets if rows.task.dataset == points[key].trial.task.dataset] for key in (a, b)]
         if own[0] and own[1] and own[0] != own[1]:
-            shared = next((x for x in own[0] for y in own[1] if x.split == y.split), own[0][0])
-            other = next((y for y in own[1] if y.split == shared.split), own[1][0])
-            found[a, b] = (shared.name, other.name)
+            shared = [(x, y) for x in own[0] for y in own[1] if x.split == y.split] or [(own[0][0], own[1][0])]
+            seen = [points[key].trial.task.train_split for key in (a, b)]
+            unseen = [both for both in shared if both[0].split != seen[0] and both[1].split != seen[1]]
+            one, other = (unseen or shared)[0]  # rows that neither was trained on, where there are any
+            found[a, b] = (one.name, other.name)
     return found
