@@ -113,8 +113,8 @@ def difference(
 ) -> Difference:
     """Entezari's barrier of one path less that of another, on the same rows at the same t; paired by row.
 
-    Arguments and errors as in `uncertainty`, and its interval, but on both sides of 0; the p-value is 1 less the level
-    at which the interval would end at 0.
+    Arguments and errors as in `uncertainty`, and its interval, but on both sides of 0 and never beside the estimate;
+    the p-value is 1 less the level at which the interval would end at 0.
     """
     points, one, weights = _units(t, losses_one, terms, seed)
     _, other, _ = _units(t, losses_other, terms, seed)
@@ -130,9 +130,10 @@ def difference(
     studentised = deviations * drawn.ratio[:, 0]
     estimate, boot = float(heights[0] - heights[1]), boots[:, 0] - boots[:, 1]
     centre = estimate - (boot.mean() - estimate) / 2
-    return Difference(
-        estimate, _interval(estimate, boot, studentised, level), _share(np.abs(studentised), abs(float(centre)))
-    )
+    low, high = _interval(estimate, boot, studentised, level)
+    # where a noisier point is nearly as high as the peak, the bias may be more than the interval's half
+    interval = min(low, estimate), max(high, estimate)
+    return Difference(estimate, interval, _share(np.abs(studentised), abs(float(centre))))
 
 
 class _Sample:

@@ -58,7 +58,8 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
         place = Place(curve, "the two tasks' own", spaces)
         said = (
             f"t_cross: where both tasks' {metric} (metric), scaled to 0..1 by its ends, is equal; t_half: where one's "
-            "is half; source: the task of a, target: of b, each on a row set of its own (split; head: whose is used)"
+            "is half, all from a at t = 0; source: the task of a, target: of b, each on a row set of its own (split; "
+            "head: whose is used)"
         )
 
         def crossed() -> Section:
@@ -100,10 +101,15 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
     """Each further curve against the first, pair by pair on the same rows."""
     first, *others = sweep.spec.connectivity.curve_names
     for other in others:
-        table = _differences(sweep, split, first, other)
-        if not len(table):
+        table, lacking = _differences(sweep, split, first, other)
+        if not len(table) and not lacking:
             continue
-        real = table[table["p_holm"] < SIGNIFICANT]
+        if not len(table):
+            place = Place(f"{first}, {other}", split, "-")
+            why = f"not computed: no pair's rows are kept on both curves ({len(lacking)} pairs)"
+            yield Section("compared", f"{other} against {first}", "", place, notes=(why,))
+            continue
+        real = table[table[f"p_holm_{first}"] < SIGNIFICANT]
         figures: dict[str, Any] = {"pairs": len(table), f"significant_{first}": len(real)}
         figures |= {
             "ratio_median": float(real["ratio"].median()) if len(real) else math.nan,
@@ -111,11 +117,13 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         }
         said = (
             f"Entezari barrier (nats), {VALUES['barrier_entezari'][2]}; difference: {other} less {first}, 95 % "
-            f"interval on the same resampled rows; ratio: {other} / {first}"
+            f"interval on the same resampled rows; p_difference: of none (two-sided, Holm over these pairs); ratio: "
+            f"{other} / {first}"
         )
         notes = (
-            f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm < {SIGNIFICANT}: that "
-            f"of the {first} path, {VALUES['p_holm'][2]})",
+            f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm_{first} < "
+            f"{SIGNIFICANT}: p_holm of the {first} path, {VALUES['p_holm'][2]})",
+            *([f"without {len(lacking)} pairs whose rows aren't kept on both curves"] if lacking else []),
         )
         space = ", ".join(sorted(set(table["space"])))
         if "," not in space:
@@ -131,14 +139,16 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         )
 
 
-def _differences(sweep: Sweep, split: str, first: str, other: str) -> pd.DataFrame:
+def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """(a row per pair that has both curves, pairs left out as the rows of one aren't there)."""
     import numpy as np
     import pandas as pd
 
     from raymc.landscape.bootstrap import difference
+    from raymc.landscape.multiple import holm
     from raymc.store.rows import read_rows
 
-    connections, rows = sweep.connections, []
+    connections, rows, chance, lacking = sweep.connections, [], [], []
     table = sweep.barriers()
     table = table[(table["split"] == split) & ~table["below_floor"]].set_index(["a", "b", "curve"])
     heights, chances = (dict(zip(table.index, table[name], strict=True)) for name in ("barrier_entezari", "p_holm"))
@@ -147,6 +157,7 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> pd.DataFra
             continue
         found = [connections.profile(a, b, curve, split) for curve in (first, other)]
         if any(one is None or not one.row_file for one in found):
+            lacking.append((a, b))
             continue
         losses = []
         for curve, one in zip((first, other), found, strict=True):
@@ -158,6 +169,7 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> pd.DataFra
             losses[0].t, losses[1].loss.astype(np.float64), losses[0].loss.astype(np.float64), losses[0].terms
         )
         low, high = between.interval
+        chance.append(between.p_value)
         rows.append(
             {
                 "a": a,
@@ -169,14 +181,18 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> pd.DataFra
                 "difference": height[1] - height[0],
                 "low": low,
                 "high": high,
-                "p_holm": chances[a, b, first],
+                f"p_holm_{first}": chances[a, b, first],
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p_difference=holm(chance)) if rows else table, lacking
 
 
 def _task_pairs(sweep: Sweep) -> dict[tuple[str, str], tuple[str, str]]:
-    """By pair of ends tuned on different data: the row sets of a's task and of b's, of the same split if any."""
+    """By pair of ends tuned on different data, that of the task listed first as the source: the row sets of both.
+
+    Of the same split if any.
+    """
     sets, found = sweep.spec.row_sets, {}
     points = sweep.connections.points
     table = sweep.barriers()
@@ -189,5 +205,9 @@ def _task_pairs(sweep: Sweep) -> dict[tuple[str, str], tuple[str, str]]:
             seen = [points[key].trial.task.train_split for key in (a, b)]
             unseen = [both for both in shared if both[0].split != seen[0] and both[1].split != seen[1]]
             one, other = (unseen or shared)[0]  # rows that neither was trained on, where there are any
-            found[a, b] = (one.name, other.name)
+            names = [rows.name for rows in sets]
+            if names.index(one.name) < names.index(other.name):  # all pairs of two tasks lead the same way
+                found[a, b] = (one.name, other.name)
+            else:
+                found[b, a] = (other.name, one.name)
     return found

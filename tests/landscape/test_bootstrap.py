@@ -188,6 +188,17 @@ def test_differences_cover_and_equal_barriers_seldom_differ():
     assert np.mean(np.array(level) <= 0.05) <= 0.07
 
 
+def test_an_interval_of_a_difference_holds_its_estimate():
+    """A quiet peak with a noisy point as high beside it: the bootstrap's bias is more than the peak's own error."""
+    noise = np.random.default_rng(3).normal(size=(2, 400))
+    noise -= noise.mean(axis=1, keepdims=True)
+    losses = np.array([0 * noise[0], 1 + 0.01 * noise[0], 0.999 + noise[1], 0 * noise[0]])
+    found = difference((0, 0.25, 0.75, 1), losses, 0 * losses, np.ones(400))
+    assert found.estimate == pytest.approx(1.0)
+    assert found.interval[0] < 0.99
+    assert found.interval[1] == found.estimate
+
+
 def test_against_a_path_without_a_barrier_the_difference_is_the_barrier():
     losses = population(drop=1.5)[0][:, :400]
     dip = losses[:1] - 0.2 * np.sin(np.pi * T)[:, None]

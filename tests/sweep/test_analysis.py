@@ -248,6 +248,9 @@ def test_curves_are_compared_pair_by_pair(sections: list[Section]):
     # the noise of a row is the same on both curves, so what differs has none
     assert apart["low"].to_numpy() == pytest.approx(apart["difference"].to_numpy(), abs=1e-5)
     assert apart["high"].to_numpy() == pytest.approx(apart["difference"].to_numpy(), abs=1e-5)
+    assert (apart["p_difference"] < 0.05).all()
+    barriers = of(sections, "barriers").table.set_index(["a", "b"])["p_holm"]
+    assert table.set_index(["a", "b"])["p_holm_linear"].to_dict() == barriers.to_dict()
 
 
 def test_one_curve_and_row_set_alone(sweep: Sweep):
@@ -330,13 +333,11 @@ def test_where_one_task_gives_way_to_the_other(two: Sweep):
     points = two.connections.points
     assert len(section.table) == 4
     for _, row in section.table.iterrows():
-        from_nli = is_nli(points[row["a"]])
+        assert is_nli(points[row["a"]])  # all the same way, whichever key is smaller
         # scaled: nli 1, 1, 0 and sst 0, 1, 1: they meet at t = 1/2; half of nli is left at 3/4, of sst there at 1/4
-        cross, nli, sst = (row["t_cross"], row["t_half_source"], row["t_half_target"])
-        assert cross == pytest.approx(0.5)
-        assert (nli, sst) == pytest.approx((0.75, 0.25) if from_nli else (1 - 0.25, 1 - 0.75))
-        splits = ("nli.validation", "sst.validation")
-        assert (row["source_split"], row["target_split"]) == (splits if from_nli else splits[::-1])
+        assert row["t_cross"] == pytest.approx(0.5)
+        assert (row["t_half_source"], row["t_half_target"]) == pytest.approx((0.75, 0.25))
+        assert (row["source_split"], row["target_split"]) == ("nli.validation", "sst.validation")
 
 
 def test_what_is_forgotten_and_learned(two: Sweep, capsys):
