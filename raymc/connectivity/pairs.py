@@ -155,7 +155,8 @@ class Connections:
             body = self.store.get(layout.PROFILES, group, f"{a}-{b}")
         except KeyError:
             return None
-        found = Profile.model_validate(body).model_copy(update={"split": split, "curve": curve})
+        names = {"split": split, "curve": curve, "chosen_on": self._chosen_on(curve, split)}
+        found = Profile.model_validate(body).model_copy(update=names)
         present = [self.store.weights_digest(layout.MINIMA, key) for key in (a, b)]
         if fit := self.fit_key(a, b, curve):
             present.append(self.store.weights_digest(layout.CURVES, fit) if self.store.has(layout.CURVES, fit) else "")
@@ -166,6 +167,14 @@ class Connections:
             return None
         kept = not self.spec.connectivity.rows or (found.row_file and has_rows(self.store, group, f"{a}-{b}"))
         return found if kept else None
+
+    def _chosen_on(self, curve: str, split: str) -> str:
+        """The split that a curve's state is chosen on; by the row set's name where these are its rows."""
+        how = self._curves[curve]
+        select = how.fitted.select if how.fitted is not None else None
+        rows = self.row_sets[split]
+        same = select == rows.split and fit_task(self.spec, how).dataset == rows.task.dataset
+        return split if same else select or ""
 
     def put(self, result: Evaluation | Profile) -> None:
         """Keep a result; its `split` is the row set's name in this sweep."""
@@ -239,8 +248,12 @@ class Connections:
         Raises CorruptArtefact where a minimum can't be read.
         """
         missing = []
+        seen: set[str] = set()
         for a, b, curve in self.fits(keys):
             key = self.fit_key(a, b, curve)
+            if key in seen:  # two names of one curve, in spaces that are the same for this pair
+                continue
+            seen.add(key)
             if self.store.has(layout.CURVES, key):
                 try:
                     body = self.store.read_json(layout.CURVES, key, layout.CURVE)
@@ -269,11 +282,16 @@ class Connections:
         """As missing_endpoints, for pairs; neighbours in the list share minima."""
         tasks: list[PairTask] = []
         corrupt: list[CorruptArtefact] = []
+        asked: set[tuple[str, str, str]] = set()  # two names may be of one curve, as in missing_fits
         for curve, how in self._curves.items():
             for a, b in self.pairs(keys):
-                heads: dict[str, Choice] = {
-                    s: h for s, h in self.heads(a, b).items() if not self._whole(corrupt, a, s, b, curve)
-                }
+                space = self.space(a, b, curve=curve)
+                heads: dict[str, Choice] = {}
+                for split, head in self.heads(a, b).items():
+                    record = (self.profile_key(split, space, curve, head), a, b)
+                    if record not in asked and not self._whole(corrupt, a, split, b, curve):
+                        heads[split] = head
+                        asked.add(record)
                 if heads:
                     tasks.append(self._task(a, b, how, heads))
         return tasks, corrupt

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raymc.connectivity.kept import rows_of
 from raymc.connectivity.pairs import Connections
 from raymc.specs.sweep import Point, RowSet
 from raymc.store import layout
-from raymc.store.rows import RowTable, read_rows
+from raymc.store.rows import RowTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,9 @@ def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[
     found: dict[tuple[str, str, str], list[Crossing]] = {}
     maps: dict[str, pd.DataFrame] = {}
     snapshots: dict[str, int] = {}
+    own = {key: _own_rows(connections, key) for key in connections.points}
     for a, b in connections.pairs():
-        ends = {key: _own_rows(connections, key) for key in (a, b)}
+        ends = {key: own[key] for key in (a, b)}
         if ends[a] == ends[b] or None in ends.values() or below & {a, b}:
             continue
         order = list(connections.row_sets)
@@ -99,8 +101,7 @@ def _crossing(
         profile = connections.profile(a, b, curve, split)
         if profile is None or not profile.row_file:
             return None
-        group = connections.profile_key(split, profile.space, curve, profile.head)
-        tables.append(read_rows(connections.store, group, f"{a}-{b}", profile.row_file))
+        tables.append(rows_of(connections, profile))
     return Crossing(source, target, tables[0], tables[1], reverse=source == b)
 
 
@@ -112,8 +113,7 @@ def _snapshots(connections: Connections, key: str, split: str) -> list[RowTable]
     for one in sorted(keys, key=lambda one: connections.points[one].trial.train.snapshot or float("inf")):
         found = connections.evaluation(one, split) if connections.store.has(layout.MINIMA, one) else None
         if found is not None:
-            group = connections.evaluation_key(split, connections.space(one))
-            tables.append(read_rows(connections.store, group, one, found.row_file))
+            tables.append(rows_of(connections, found))
     return tables
 
 

@@ -137,10 +137,10 @@ def _fit(state: State, settings: Settings, at_once: int) -> bool:
     state.progress.stage("curves", total, whole - len(missing))
     trials, pairs = [], {}
     for a, b, curve in missing:
-        fitting = state.connections.fitting(a, b, curve)
-        pairs[fitting.key] = (a, b, curve)
+        key, fitting = state.connections.fit_key(a, b, curve), state.connections.fitting(a, b, curve)
+        pairs[key] = (a, b, curve)
         name = f"{curve} {state.name(a)} - {state.name(b)}"
-        trials.append(Trial(layout.CURVES, fitting.key, name, (fitting.key,), (fitting.model_dump(mode="json"),)))
+        trials.append(Trial(layout.CURVES, key, name, (key,), (fitting.model_dump(mode="json"),)))
     failed = run_trials(
         trials, settings, at_once, state.store, state.progress, state.stop, lambda trial: None, state.verbose
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raymc.connectivity.kept import rows_of
 from raymc.connectivity.pairs import Connections
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.curves import BezierCurve, LinearCurve
@@ -327,6 +328,38 @@ def test_a_curve_goes_by_its_content_and_not_by_its_name(store, full, connection
     assert found.curve == "straight"
 
 
+def test_two_names_of_one_curve_are_one_piece_of_work(store, full, connections):
+    """Full minima have one space, so these differ in nothing."""
+    found = connections(store, full, curves=[BEND, {**BEND, "space": "delta_w"}])
+    assert [curve for *_, curve in found.missing_fits(set(full))] == ["bezier"] * 3
+    for pair in itertools.combinations(sorted(full), 2):
+        fitted(found, *pair, "bezier")
+    tasks = found.missing_pairs(set(full))[0]
+    assert [task.curve for task in tasks] == ["bezier"] * 3
+    complete(found, set(full))
+    assert found.missing_pairs(set(full)) == ([], [])
+    assert found.done_pairs(set(full)) == found.total_pairs() == 6
+
+
+def test_a_split_that_a_curve_is_chosen_on_goes_by_the_row_set_s_name(store, full, connections, dataset: Path):
+    """Tables mark its figures as optimistic, whatever the sweep calls these rows."""
+    task = {"dataset": {"path": str(dataset)}, "max_length": 16}
+    elsewhere = {"dataset": {"builtin": "grammar"}, "labels": ["neg", "pos"], "head": "path"}
+    choosing = {"curve": "bezier", "fit": {"steps": 2, "select": "validation"}}
+    sets: dict[str, Any] = {"splits": ["validation", "test"], "curves": [choosing]}
+    found = connections(store, full, **sets, tasks={"sst": task, "other": elsewhere})
+    a, b = sorted(full)[:2]
+    fitted(found, a, b, "bezier")
+    task_of = next(task for task in found.missing_pairs({a, b})[0])
+    for split in task_of.splits:
+        found.put(profile(found, task_of, split, chosen_on="validation"))
+    marks = {split: one.chosen_on for split in task_of.splits if (one := found.profile(a, b, "bezier", split))}
+    assert marks["sst.validation"] == "sst.validation"
+    assert marks["sst.test"] == "validation"
+    plain = connections(store, full, **sets)  # the same records under their splits' own names
+    assert [getattr(plain.profile(a, b, "bezier", s), "chosen_on", None) for s in sets["splits"]] == ["validation"] * 2
+
+
 def test_a_curve_may_have_a_space_of_its_own(store, keys, trials, connections):
     lora = {key: trials[key] for key in keys["lora"]}
     found = connections(store, lora, curves=["linear", {"curve": "linear", "space": "factors"}])
@@ -412,6 +445,23 @@ def test_rows_that_are_gone_are_missing_again(store, full, connections):
     assert ([(task.a, task.b) for task in pairs], corrupt) == ([(b, c)], [])
     complete(found, set(full))
     assert found.missing_endpoints(set(full)) == found.missing_pairs(set(full)) == ([], [])
+
+
+def test_rows_that_are_not_what_was_written_are_made_again(store, full, connections):
+    found = connections(store, full)
+    complete(found, set(full))
+    a, b, _ = sorted(full)
+    along, end = found.profile(a, b, "linear", "validation"), found.evaluation(a, "validation")
+    assert along is not None
+    assert end is not None
+    assert (rows_of(found, along).t, rows_of(found, end).t) == (along.t, (0.0,))
+    group = found.profile_key("validation", "weights", "linear")
+    (store.root / "rows" / group / f"{a}-{b}.parquet").write_bytes(b"other")
+    with pytest.raises(CorruptArtefact, match="makes it anew"):
+        rows_of(found, along)
+    assert [(task.a, task.b) for task in found.missing_pairs(set(full))[0]] == [(a, b)]
+    complete(found, set(full))
+    assert found.missing_pairs(set(full)) == ([], [])
 
 
 def test_a_sweep_that_keeps_no_rows_of_pairs_asks_for_none(store, full, connections):
