@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from raymc.connectivity.kept import rows_of
 from raymc.report.values import VALUES
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import METRICS
 from raymc.sweep.knowledge import knowledge_of
 from raymc.sweep.section import SIGNIFICANT, Place, Section, tried
@@ -146,7 +147,6 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
 
     from raymc.landscape.bootstrap import difference
     from raymc.landscape.multiple import holm
-    from raymc.store.rows import read_rows
 
     connections, rows, chance, lacking = sweep.connections, [], [], []
     table = sweep.barriers()
@@ -155,15 +155,14 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
     for a, b in dict.fromkeys((a, b) for a, b, _ in table.index):
         if (a, b, first) not in table.index or (a, b, other) not in table.index:
             continue
-        found = [connections.profile(a, b, curve, split) for curve in (first, other)]
-        if any(one is None or not one.row_file for one in found):
+        try:
+            found = [connections.profile(a, b, curve, split) for curve in (first, other)]
+            losses = [rows_of(connections, one) for one in found if one is not None and one.row_file]
+        except CorruptArtefact:  # which the next run makes anew
+            losses = []
+        if len(losses) < 2:
             lacking.append((a, b))
             continue
-        losses = []
-        for curve, one in zip((first, other), found, strict=True):
-            assert one is not None
-            group = connections.profile_key(split, one.space, curve, one.head)
-            losses.append(read_rows(sweep.store, group, f"{a}-{b}", one.row_file))
         height = [heights[a, b, curve] for curve in (first, other)]
         between = difference(
             losses[0].t, losses[1].loss.astype(np.float64), losses[0].loss.astype(np.float64), losses[0].terms
