@@ -17,6 +17,7 @@ COLUMNS = (
     *("effect_given_distance", "low_given_distance", "high_given_distance", "p_given_distance", "note"),
 )
 FEWEST = 4  # minima
+_LEVEL = 0.05  # of the tests that intervals invert
 _ZERO = 1e-9  # relative: of a column that the others explain in full
 
 
@@ -75,10 +76,12 @@ def factor_effects(
         same = there & (columns[name] == 0)
         row = {"factor": name, "pairs_same": int(same.sum()), "pairs_differ": int(apart.sum())}
         row |= {"mean_same": float(heights[same].mean()), "mean_differ": float(heights[apart].mean())}
-        row |= alone.of(k, draws, "effect", "low", "high", "p_value") | {"explained": alone.explained(k)}
         if beside is not None:
             row |= beside.of(k, draws, *COLUMNS[10:14])
+        row |= alone.of(k, draws, "effect", "low", "high", "p_value") | {"explained": alone.explained(k)}
         row["note"] = "the pairs there are don't separate it from the others" if math.isnan(row["effect"]) else ""
+        if row["least"] > _LEVEL:
+            row["note"] = f"no test: with these {size} minima p_value can't be below {row['least']:.2g}"
         rows.append(row)
     if distance and far is None:
         dropped[distance] = "the same in every pair"
@@ -110,21 +113,29 @@ class _Regression:
     """value ~ 1 + regressors over the pairs that are there. `regressors`: cells x columns; least squares."""
 
     def __init__(self, regressors: np.ndarray, heights: np.ndarray, there: np.ndarray, size: int):
-        self.x, self.y, self.there, self.size = regressors, heights, there, size
-        self.r2 = _r2(regressors[there], heights[there])
+        centred = heights - heights[there].mean()
+        if np.abs(centred[there]).max() <= _ZERO * np.abs(heights[there]).max():  # all alike: rounding explains nothing
+            centred = np.where(there, 0.0, centred)
+        self.x, self.y, self.there, self.size = regressors, centred, there, size
+        self.r2 = _r2(regressors[there], centred[there])
 
     def of(self, k: int, draws: np.ndarray, *names: str) -> dict[str, float]:
-        """Coefficient, ends of its interval and p of regressor k, under four names; the identity is one of `draws`."""
+        """Coefficient, ends of its interval and p of regressor k, under four names; the identity is one of `draws`.
+
+        Also `least`: the least p that there can be, the share of `draws` that leave the regressor as it is.
+        """
         others = _with_one(np.delete(self.x, k, axis=1))
         basis = _basis(others[self.there])
         own = self._cleared(self.x[self.there, k], basis)
         length = float(np.linalg.norm(own))
         if length <= _ZERO * math.sqrt(len(own)):
-            return dict.fromkeys(names, math.nan)
-        rest = self._cleared(self.y[self.there], basis)
+            return {**dict.fromkeys(names, math.nan), "least": math.nan}
+        rest, whole = self._cleared(self.y[self.there], basis), float(np.linalg.norm(self.y[self.there]))
+        if np.linalg.norm(rest) <= _ZERO * whole:  # the others explain all: rounding is no effect
+            rest[:] = 0.0
         effect = float(own @ rest) / length**2
         rest -= effect * own
-        if np.linalg.norm(rest) <= _ZERO * np.linalg.norm(self.y[self.there]):  # a perfect fit: rounding is no evidence
+        if np.linalg.norm(rest) <= _ZERO * whole:  # a perfect fit: rounding is no evidence
             rest[:] = 0.0
         along, across = [], []  # by permutation: the permuted regressor, of length 1, times the own one and the rest
         fit = np.linalg.lstsq(others[self.there], self.x[self.there, k], rcond=None)[0]
@@ -145,11 +156,11 @@ class _Regression:
         with np.errstate(divide="ignore", invalid="ignore"):
             up = np.where(same, np.inf, np.maximum(r / (length + c), -r / (length - c)))
             down = np.where(same, np.inf, np.maximum(-r / (length + c), r / (length - c)))
-        least = math.floor(0.05 * len(draws) * (1 + _ZERO)) + 1
-        low, high = effect - np.sort(down)[-least], effect + np.sort(up)[-least]
+        rank = math.floor(_LEVEL * len(draws) * (1 + _ZERO)) + 1
+        low, high = effect - np.sort(down)[-rank], effect + np.sort(up)[-rank]
         p_value = float((np.abs(r + effect * c) >= abs(effect) * length * (1 - _ZERO)).mean())
         ends = [float(end) if math.isfinite(end) else math.nan for end in (low, high)]
-        return dict(zip(names, (effect, *ends, p_value), strict=True))
+        return {**dict(zip(names, (effect, *ends, p_value), strict=True)), "least": float(same.mean())}
 
     def explained(self, k: int) -> float:
         return self.r2 - _r2(np.delete(self.x, k, axis=1)[self.there], self.y[self.there])

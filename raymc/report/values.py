@@ -15,9 +15,9 @@ VALUES = {
         "error rate",
         "max over t of E(t) - (E(0) + E(1)) / 2, E: 1 - accuracy (of text models: of label likelihood)",
     ),
-    "t_peak": ("t of the peak", "t", "the t at which the Entezari barrier is attained"),
-    "distance_l2": ("L2 distance", "parameters", "Euclidean distance of the two parameter vectors"),
-    "cosine": ("cosine", "cosine", "cosine of the two parameter vectors"),
+    "t_peak": ("t of the peak", "t", "the t at which the Entezari barrier is attained, from a (0) to b (1)"),
+    "distance_l2": ("L2 distance", "parameters", "Euclidean distance of the path's two ends"),
+    "cosine": ("cosine", "cosine", "cosine of the path's two ends as vectors"),
     "saddle": ("saddle", "nats", "max over t of L(t), L: mean cross-entropy (Draxler et al. 2018)"),
     "convexity_gap": (
         "convexity gap",
@@ -53,4 +53,5 @@ VALUES = {
     ),
     "length": ("length of the path", "parameters", "arc length from the one end to the other"),
 }
+NEARER = ("cosine", "better", "agreement_ends", "p_value", "p_holm")  # of which more is no greater distance
 INTERVALS = ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "convexity_gap")  # NAME_low, NAME_high: 95 %

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from raymc.report.values import VALUES
+from raymc.report.values import NEARER, VALUES
+from raymc.specs.errors import RaymcError
 from raymc.sweep.along import compared, of_curve
+from raymc.sweep.caveats import caveats
+from raymc.sweep.ingredients import last_of_runs
 from raymc.sweep.section import SIGNIFICANT, Place, Section, tried
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ def analyze(
     `value`: the column of barriers() that clusters, the tree and the effects of factors are about. What can't be
     computed is a section whose note says why. Raises RaymcError for a curve, row set or value that there isn't.
     """
+    if value == "t_peak":
+        raise RaymcError("analyze: t_peak is a place on the path, seen from one end; take a barrier or a distance")
     curve_names, connectivity = sweep.spec.connectivity.curve_names, sweep.spec.connectivity
     curves, splits = [curve] if curve else list(curve_names), [split] if split else list(sweep.splits)
     for one in curves:
@@ -56,18 +61,25 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
     title, unit, definition = VALUES[value]
     place = Place(curve, split, space)
     counted, weak = table[~table["below_floor"]], sweep.weak()
-    yield _barriers(table, place)
+    yield _barriers(table, place, caveats(sweep.spec, curve, split))
     keys = [key for key in sweep.minima()["key"] if key in {*counted["a"], *counted["b"]}]
     if len(keys) < 3:
         return
+    # snapshots of one run are no independent minima: of each run the last stands for it
+    own = last_of_runs(sweep.connections.points, keys)
+    left = [f"of snapshots of one run the last alone: without {len(keys) - len(own)}"] if len(own) < len(keys) else []
 
     def clusters() -> Section:
-        found = find_clusters(_matrix(sweep, counted, keys, value))
+        if value in NEARER:
+            raise RaymcError(f"clusters: more of {value} is nearer, not farther; take a barrier or a distance")
+        if len(own) < 3:
+            raise RaymcError(f"clusters: {len(own)} runs; it takes three or more")
+        found = find_clusters(_matrix(sweep, counted, own, value))
         names = sweep.names()
         members = [
             {"cluster": rank, "minima": len(some), "members": ", ".join(names[key] for key in some)}
             for rank in range(1, found.count + 1)
-            for some in [[key for key in keys if found.labels[key] == rank]]
+            for some in [[key for key in own if found.labels[key] == rank]]
         ]
         figures = {"clusters": found.count, "p_value": found.p_value, "within": found.within, "between": found.between}
         figures |= {"statistic": found.statistic, "labels": dict(found.labels)}
@@ -76,6 +88,7 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
             f"p_value: of one cluster against more; within, between: mean {title} ({unit}) of pairs inside clusters "
             "and across; statistic: the best cut's correlation with it",
             *([f"without {len(weak)} minima below the floor"] if weak else []),
+            *left,
         )
         return Section(
             "clusters",
@@ -101,9 +114,10 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
 
     def factors() -> Section:
         minima = sweep.minima().set_index("key")
-        axes = minima.loc[keys, list(sweep.spec.axis_names)].astype(object)
-        apart = counted[~counted["same_trajectory"]]  # snapshots of one run are no independent minima
-        found = factor_effects(apart, axes.where(axes.notna(), None), value)
+        axes = minima.loc[own, list(sweep.spec.axis_names)].astype(object)
+        apart = counted[counted["a"].isin(own) & counted["b"].isin(own)]
+        distance = None if value == "distance_l2" else "distance_l2"
+        found = factor_effects(apart, axes.where(axes.notna(), None), value, distance)
         attributes = {str(name): one for name, one in found.attrs.items()}
         dropped = attributes.pop("dropped")
         notes = (
@@ -112,6 +126,8 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
             "semi-partialling (Dekker et al. 2007); in brackets: the effects that this test doesn't reject at 5 %; "
             "explained: by how much R^2 drops without the factor; effect given distance: at equal L2 distance",
             *(f"{name}: {why}" for name, why in dropped.items()),
+            *(f"{name}: {note}" for name, note in zip(found["factor"], found["note"], strict=True) if note),
+            *left,
         )
         found.attrs = {}
         return Section(
@@ -133,20 +149,19 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
         yield tried(name, heading, definition, place, make)
 
 
-def _barriers(table: pd.DataFrame, place: Place) -> Section:
+def _barriers(table: pd.DataFrame, place: Place, also: tuple[str, ...]) -> Section:
     names = ("barrier_entezari", "barrier_frankle", "barrier_ainsworth", "convexity_gap")
     bounds = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
     rest = ["p_holm", "t_peak", "saddle", "loss_integral", "better", "agreement_ends", "jensen_shannon_ends"]
     sizes = ["distance_l2", "length"]
-    columns = ["a", "b", "differs", *bounds, *rest, *sizes]
+    columns = ["a", "b", "differs", *bounds, *rest, *sizes, "below_floor"]
     told = "\n".join(f"{name}: {VALUES[name][2]} ({VALUES[name][1]})" for name in (*names, *rest, *sizes))
-    chosen = sorted({one for one in table["chosen_on"] if one})
     notes = (
         "in brackets (low, high): 95 % interval over evaluation rows, paired bootstrap",
-        f"pairs: whose ends are above the floor (left_out: the others); of these, significant: p_holm < {SIGNIFICANT}; "
-        "barrier_mean, barrier_max: barrier_entezari (nats)",
+        "pairs: whose ends are above the floor (left_out: the others, below_floor); of these, significant: p_holm < "
+        f"{SIGNIFICANT}; barrier_mean, barrier_max: barrier_entezari (nats)",
+        *also,
     )
-    notes += tuple(f"curves were chosen on {one}: figures there are optimistic" for one in chosen if one == place.split)
     counted = table[~table["below_floor"]]
     figures = {
         "pairs": len(counted),
@@ -157,6 +172,7 @@ def _barriers(table: pd.DataFrame, place: Place) -> Section:
     }
     ordered = table.sort_values("barrier_entezari", ascending=False, kind="stable", ignore_index=True)
     shown = ("a", "b", "differs", *names[:2], "convexity_gap", "p_holm", "t_peak", "saddle", "better", "agreement_ends")
+    shown += ("below_floor",) if len(counted) < len(table) else ()
     return Section("barriers", "Barriers", told, place, ordered[columns], figures, notes, shown)
 
 

@@ -54,12 +54,7 @@ def members_of(sweep: Sweep, points: Mapping[str, Point], asked: Sequence[str] |
         return keys, []
     weak, notes = sweep.weak(), []
     strong = [key for key in names if key not in weak]
-    last: dict[str, str] = {}
-    for key in strong:
-        run = points[key].trial.trajectory
-        if run not in last or _step(points[key]) > _step(points[last[run]]):
-            last[run] = key
-    keys = [key for key in strong if last[points[key].trial.trajectory] == key]
+    keys = last_of_runs(points, strong)
     if weak:
         notes.append(f"left out as below the floor: {_listed(names, [key for key in names if key in weak])}")
     if earlier := [key for key in strong if key not in keys]:
@@ -67,6 +62,16 @@ def members_of(sweep: Sweep, points: Mapping[str, Point], asked: Sequence[str] |
     if not keys:
         raise RaymcError(f"sweep {sweep.name} has no minimum for a soup; {'; '.join(notes) or 'it has none at all'}")
     return keys, notes
+
+
+def last_of_runs(points: Mapping[str, Point], keys: Sequence[str]) -> list[str]:
+    """Of the snapshots of each run among some minima the last, in their order."""
+    last: dict[str, str] = {}
+    for key in keys:
+        run = points[key].trial.trajectory
+        if run not in last or _step(points[key]) > _step(points[last[run]]):
+            last[run] = key
+    return [key for key in keys if last[points[key].trial.trajectory] == key]
 
 
 def ranked(table: pd.DataFrame, keys: Sequence[str], split: str, metric: str) -> list[str]:
@@ -112,6 +117,8 @@ def cluster_of(
         if start not in order:
             raise RaymcError(f"{names[start]} is not among the soup's members; name it there too")
     if threshold is not None:
+        if not 0 <= threshold < math.inf:
+            raise RaymcError(f"threshold is {threshold:g}; give a barrier in nats, 0 or more")
         if number is not None:
             raise RaymcError("with a threshold, name a minimum of the cluster: it has no number")
 

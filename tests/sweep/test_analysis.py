@@ -269,12 +269,20 @@ def test_one_curve_and_row_set_alone(sweep: Sweep):
         (("bezer", None, "saddle"), "sweep heads has no curve 'bezer' (it has linear, bezier)"),
         (("linear", "dev", "saddle"), "sweep heads has no split 'dev' (it has validation, test)"),
         (("linear", None, "sadle"), "sweep heads has no value 'sadle'"),
+        (("linear", None, "t_peak"), "analyze: t_peak is a place on the path"),
     ],
 )
 def test_what_a_sweep_does_not_have(sweep: Sweep, asked: tuple[Any, ...], words: str):
     with pytest.raises(RaymcError) as caught:
         sweep.analyze(*asked)
     assert str(caught.value).startswith(words)
+
+
+def test_what_is_alike_makes_no_clusters_and_a_distance_does_not_explain_itself(sweep: Sweep):
+    found = {one.name: one for one in sweep.analyze("linear", "test", "agreement_ends")}
+    assert found["clusters"].notes[0].startswith("not computed: clusters: more of agreement_ends is nearer")
+    found = {one.name: one for one in sweep.analyze("linear", "test", "distance_l2")}
+    assert found["factors"].table["factor"].tolist() == ["seeds.order", "seeds.head"]
 
 
 # Two tasks ------------------------------------------------------------------------------------------------------------
@@ -366,11 +374,12 @@ def test_what_is_forgotten_and_learned(two: Sweep, capsys):
 
 
 def test_what_can_not_be_computed_says_why(two: Sweep, capsys):
-    """Snapshots of one run are joined by no path, unless the sweep asks for it."""
+    """Four minima, but two runs: snapshots of one are no independent minima."""
     sections = {(one.name, one.split): one for one in two.analyze("linear", "nli.validation")}
     clusters = sections["clusters", "nli.validation"]
     assert clusters.table is None
-    assert clusters.notes[0].startswith("not computed: clusters: ")
+    assert clusters.notes == ("not computed: clusters: 2 runs; it takes three or more",)
+    assert sections["factors", "nli.validation"].notes[0].startswith("not computed: factor effects: 2 minima")
     assert clusters.as_dict()["table"] is None
     print_section(clusters, two.names(), 3)
     out = capsys.readouterr().out
