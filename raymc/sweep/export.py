@@ -8,8 +8,9 @@ from typing import Any
 
 from raymc.connectivity.work import PairTask
 from raymc.specs.curves import LinearCurve
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.spaces import spaces_of
+from raymc.store import layout
 from raymc.sweep.exported import Chosen, Exported, write
 from raymc.sweep.ingredients import cluster_of, find, members_of, ranked
 from raymc.sweep.results import Sweep
@@ -114,7 +115,13 @@ def _path(bench: Workbench, asked: tuple[str, str], t: float | str | None, curve
     if not owner:
         shared_labels({key: bench.made(key) for key in (a, b)})
     point = PathPoint(bench.evaluator, bench.store, task, along, owner)
-    weights, digest, fit_chosen_on = point.told(bench.made(owner or a).labels if bench.classifies else ())
+    try:
+        weights, digest, fit_chosen_on = point.told(bench.made(owner or a).labels if bench.classifies else ())
+    except CorruptArtefact as error:
+        if error.kind != layout.CURVES:
+            raise
+        bench.store.set_aside(error.kind, error.key)  # a run looks at what it needs: all pairs may be scored
+        raise CorruptArtefact(error.kind, error.key, f"{error.reason}; set aside, `raymc run` makes it anew") from error
     if fit_chosen_on:
         notes.append(f"the curve itself was chosen on {fit_chosen_on}, so figures on that row set are optimistic")
     if owner:

@@ -28,7 +28,7 @@ from transformers import (
 from raymc.connectivity.evaluator import Evaluator
 from raymc.connectivity.pairs import Connections
 from raymc.connectivity.token_sets import token_sets
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.sweep import SweepSpec
 from raymc.store.store import Store
 from raymc.sweep.check import trials_by_key
@@ -310,6 +310,11 @@ def test_factors_are_exported_as_a_peft_folder(body, sweep: Sweep, keys, rows: P
     model = check(merged, rows)
     assert isinstance(model, type(plain(tmp_path / "merged")))
     assert near(model.state_dict(), states(sweep, [find(factors.names(), names[0])]), [1.0])
+    (curve,) = {factors.connections.fit_key(*fit) for fit in factors.connections.fits()}
+    (sweep.store.folder("curves", curve) / "curve.safetensors").write_bytes(b"other")
+    with pytest.raises(CorruptArtefact, match="makes it anew"):
+        export(factors, tmp_path / "damaged", path=(names[0], names[1]), t=0.5, curve="bezier")
+    assert len(factors.connections.missing_fits(set(factors.names()))) == 1  # it no longer stands in the way
 
 
 @pytest.mark.parametrize("curve", ["linear", "spherical"])
