@@ -36,8 +36,9 @@ class Knowledge:
 def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[Knowledge]:
     """One for each two tasks that paths of a curve lead between, where the training rows of both are scored and kept.
 
-    Runs need two snapshots or more in the sweep. Pairs with an end of `below` don't count. Raises RaymcError where what
-    is there can't be pooled, CorruptArtefact for files of rows that aren't what was written.
+    Runs need two snapshots or more in the sweep. Pairs with an end of `below` don't count; of several pairs that join
+    snapshots of the same two runs, which are no independent paths, the one of the latest ends does. Raises RaymcError
+    where what is there can't be pooled, CorruptArtefact for files of rows that aren't what was written.
     """
     from raymc.analysis.knowledge import knowledge, trends
 
@@ -45,9 +46,11 @@ def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[
     maps: dict[str, pd.DataFrame] = {}
     snapshots: dict[str, int] = {}
     own = {key: _own_rows(connections, key) for key in connections.points}
-    for a, b in connections.pairs():
+    joined: set[tuple[str, ...]] = set()
+    for a, b in sorted(connections.pairs(), key=lambda pair: _trained(connections, pair), reverse=True):
         ends = {key: own[key] for key in (a, b)}
-        if ends[a] == ends[b] or None in ends.values() or below & {a, b}:
+        runs = tuple(sorted(connections.points[key].trial.trajectory for key in (a, b)))
+        if ends[a] == ends[b] or None in ends.values() or below & {a, b} or runs in joined:
             continue
         order = list(connections.row_sets)
         source, target = sorted((a, b), key=lambda key: order.index(str(ends[key])))
@@ -60,6 +63,7 @@ def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[
                 if len(tables) > 1:
                     maps[key], snapshots[key] = _map(connections, key, tables), len(tables)
         if source in maps and target in maps:
+            joined.add(runs)
             space = connections.space(a, b, curve=curve)
             found.setdefault((str(ends[source]), str(ends[target]), space), []).append(crossing)
     return [
@@ -74,6 +78,12 @@ def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[
         )
         for (source, target, space), crossings in found.items()
     ]
+
+
+def _trained(connections: Connections, pair: tuple[str, str]) -> list[float]:
+    """How far a pair's ends were trained: the steps of the less trained first."""
+    snapshots = [connections.points[key].trial.train.snapshot for key in pair]
+    return sorted(float("inf") if snapshot is None else snapshot for snapshot in snapshots)
 
 
 def _own_rows(connections: Connections, key: str) -> str | None:

@@ -368,7 +368,7 @@ def test_what_is_forgotten_and_learned(two: Sweep, capsys):
     easy = table.loc[[("forgotten", 2), ("learned", 1)]]
     assert easy["confidence"].tolist() == pytest.approx([0.75, 0.75])
     assert easy["variability"].tolist() == pytest.approx([0, 0])
-    assert set(table["pairs"]) == {4}
+    assert set(table["pairs"]) == {1}  # of the four paths between snapshots of the same two runs
     print_section(section, two.names(), 10)
     assert "nli.train to sst.train split" in capsys.readouterr().out
 
