@@ -117,8 +117,8 @@ def cluster_of(
         if start not in order:
             raise RaymcError(f"{names[start]} is not among the soup's members; name it there too")
     if threshold is not None:
-        if not 0 <= threshold < math.inf:
-            raise RaymcError(f"threshold is {threshold:g}; give a barrier in nats, 0 or more")
+        if not math.isfinite(threshold):
+            raise RaymcError(f"threshold is {threshold:g}; give a barrier in nats")
         if number is not None:
             raise RaymcError("with a threshold, name a minimum of the cluster: it has no number")
 
