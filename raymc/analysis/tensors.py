@@ -12,11 +12,13 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.naming import point_name
 
 _NO_AXES = ("key", "uri", "name", "trajectory", "below_floor")
+_MARK = "_calibration_error"  # every row set has it beside SPLIT_loss
 
 
 def axis_names(minima: pd.DataFrame) -> list[str]:
     """The axes among the columns of a minima table: those before the first SPLIT_loss."""
-    scores = [i for i, name in enumerate(minima.columns) if name.endswith("_loss") and name.count(".") == 0]
+    known = set(minima.columns)  # a row set's name may hold dots, as axes do
+    scores = [i for i, name in enumerate(minima.columns) if name.endswith("_loss") and f"{name[:-5]}{_MARK}" in known]
     return [name for name in minima.columns[: min(scores, default=None)] if name not in _NO_AXES]
 
 

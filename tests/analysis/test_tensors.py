@@ -18,7 +18,8 @@ def minima() -> pd.DataFrame:
     columns = dict(zip(AXES, zip(*POINTS, strict=True), strict=True))
     keys = [f"key{i:02}" for i in range(12)]
     fixed = {"key": keys, "uri": "u", "name": "n", "trajectory": "r"}
-    return pd.DataFrame({**fixed, **columns, "val_loss": 0.5, "val_accuracy": 0.5, "below_floor": False})
+    scores = {"val_loss": 0.5, "val_accuracy": 0.5, "val_calibration_error": 0.5, "below_floor": False}
+    return pd.DataFrame({**fixed, **columns, **scores})
 
 
 def barriers() -> pd.DataFrame:
@@ -29,6 +30,8 @@ def barriers() -> pd.DataFrame:
 
 def test_axes_lie_before_the_scores():
     assert axis_names(minima()) == list(AXES)
+    of_a_task = minima().rename(columns=lambda name: name.replace("val_", "nli.val_"))
+    assert axis_names(of_a_task) == list(AXES)
 
 
 def test_every_place_holds_the_same_block_and_the_shared_pairs_alone():
