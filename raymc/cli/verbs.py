@@ -103,6 +103,8 @@ def show(options: argparse.Namespace) -> int:
     sweep = _opened(options)
     name = sweep.name
     if options.json:
+        from raymc.report.records import records
+
         frame = sweep.matrix(options.curve, options.split, options.value, options.floor)
         title, unit, definition = VALUES[options.value]
         floor = sweep.spec.connectivity.floor
@@ -118,9 +120,9 @@ def show(options: argparse.Namespace) -> int:
                     "unit": unit,
                     "definition": definition,
                     "floor": None if floor is None else floor.model_dump(mode="json"),
-                    "minima": json.loads(sweep.minima().to_json(orient="records", double_precision=15)),
+                    "minima": records(sweep.minima()),
                     "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],
-                    "summary": json.loads(sweep.summary(options.by).to_json(orient="records", double_precision=15)),
+                    "summary": records(sweep.summary(options.by)),
                     "failures": sweep.failures,
                 },
                 indent=1,
@@ -168,7 +170,9 @@ def export(options: argparse.Namespace) -> int:
         given["members"] = options.member
     done = sweep.export(options.out, **given)
     if options.json:
-        scores = json.loads(done.table.to_json(orient="records", double_precision=15))
+        from raymc.report.records import records
+
+        scores = records(done.table)
         print(json.dumps({"folder": str(done.folder), "provenance": done.provenance, "scores": scores}, indent=1))
         return DONE
     from raymc.report.sections import print_export

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,8 +52,10 @@ class Section:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN is null."""
-        rows = None if self.table is None else json.loads(self.table.to_json(orient="records", double_precision=15))
-        figures = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in self.figures.items()}
+        from raymc.report.records import plain, records
+
+        rows = None if self.table is None else records(self.table)
+        figures = {name: plain(x) for name, x in self.figures.items()}
         of = ("name", "title", "definition", "curve", "split", "space")
         said = {one: getattr(self, one) for one in of}
         return {**said, "figures": figures, "notes": list(self.notes), "table": rows}
