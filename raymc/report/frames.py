@@ -141,7 +141,7 @@ def barriers_frame(
     bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
     frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES, *bounds])
     frame["p_holm"] = math.nan
-    for _, some in frame.groupby(["curve", "split"]):
+    for _, some in frame.groupby(["curve", "split", "below_floor"]):  # weak pairs don't make the others less sure
         frame.loc[some.index, "p_holm"] = holm(some["p_value"].tolist())
     return frame.astype({"same_trajectory": bool, "below_floor": bool, "p_holm": float})
 

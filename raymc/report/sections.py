@@ -109,5 +109,5 @@ def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "·"
     if isinstance(value, float):
-        return f"{value:.{_SEMI}f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+        return f"{value + 0.0:.{_SEMI}f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"  # no -0
     return str(value)

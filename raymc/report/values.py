@@ -49,7 +49,7 @@ VALUES = {
     "p_holm": (
         "adjusted p of no barrier",
         "probability",
-        "p_value, adjusted over the pairs of a curve and row set (Holm)",
+        "p_value, adjusted over the pairs of a curve and row set (Holm); pairs below the floor apart",
     ),
     "length": ("length of the path", "parameters", "arc length from the one end to the other"),
 }

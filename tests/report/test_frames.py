@@ -247,6 +247,8 @@ def test_p_values_are_adjusted_over_the_pairs_of_a_curve_and_row_set():
     frame = barriers_frame(some, note)
     assert list(frame["p_value"]) == [0.04, 0.01, 0.03, 0.04, 0.5, 0.75]
     assert list(frame["p_holm"]) == pytest.approx([0.06, 0.03, 0.06, 0.04, 1.0, 1.0])
+    apart = barriers_frame(some[:3], lambda a, b: PairNote("order", below_floor=b == "d"))
+    assert list(apart["p_holm"]) == pytest.approx([0.04, 0.02, 0.03])  # a weak pair counts in no conclusion
 
 
 def test_bounds_stand_beside_their_value():
