@@ -11,6 +11,7 @@ from raymc.specs.base import Count, Flag, Fraction, NonNegative, Positive, Seed,
 Space = Literal["auto", "delta_w", "factors"]
 Modules = Literal["attention", "feedforward", "embeddings", "norms", "head"]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_SETS = {"moves", "layers", "permute"}  # fields whose order says nothing
 
 
 class FitSpec(Spec):
@@ -76,6 +77,10 @@ class _Curve(Spec):
     def content(self) -> dict[str, Any]:
         """What a key hashes of it, but for the space and the task; a plain linear path is just its name."""
         body = self.model_dump(mode="json", exclude_defaults=True, exclude={"name", "space", "fit"})
+        for name in _SETS & body.keys():
+            body[name] = sorted(set(body[name]))
+            if body[name] == sorted(type(self).model_fields[name].default):
+                del body[name]
         if self.fitted is not None:
             body["fit"] = self.fitted.model_dump(mode="json", exclude_defaults=True, exclude={"task"})
         return body

@@ -83,7 +83,8 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
     of_planes = Planes(connections).forward_passes(there)
     passes, passes_total = passes + of_planes[0], passes_total + of_planes[1]
     fits = list(connections.fits())
-    fits_todo = [one for one in fits if not store.has(layout.CURVES, connections.fit_key(*one))]
+    fitted = store.keys(layout.CURVES) if fits else set()
+    fits_todo = [one for one in fits if connections.fit_key(*one) not in fitted]
     return Plan(
         spec=spec,
         storage=store.uri,

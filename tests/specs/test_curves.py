@@ -128,6 +128,13 @@ def test_a_name_alone_is_that_curve_with_its_defaults(kind: str):
     assert made.learning_rate == (0.05 if kind == "gates" else 1e-4)
 
 
+def test_what_is_a_set_is_one_in_keys():
+    some = {"curve": "linear", "moves": ["head", "attention"], "layers": [2, 0]}
+    turned = {**some, "moves": ["attention", "head", "head"], "layers": [0, 2]}
+    assert curve(**some).content == curve(**turned).content == {**turned, "moves": ["attention", "head"]}
+    assert curve(curve="aligned", permute=["neurons", "heads"]).content == {"curve": "aligned"}
+
+
 def test_the_ends_that_are_minima_as_they_are():
     ends = {
         (True, True): [curve(curve=kind) for kind in ("linear", "spherical", *FITTED)],
