@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from raymc.connectivity.work import PairTask
-from raymc.specs.curves import LinearCurve
+from raymc.specs.curves import AlignedCurve, LinearCurve, NamedCurve, SphericalCurve
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.spaces import spaces_of
 from raymc.store import layout
@@ -122,18 +122,17 @@ def _path(bench: Workbench, asked: tuple[str, str], t: float | str | None, curve
             raise
         bench.store.set_aside(error.kind, error.key)  # a run looks at what it needs: all pairs may be scored
         raise CorruptArtefact(error.kind, error.key, f"{error.reason}; set aside, `raymc run` makes it anew") from error
+    if how.fitted is not None:
+        notes.append("the coefficients are those of the ends; the rest of the point is of the curve's bends")
+    notes += _ends_of(how, bench.names, a, b)
     if fit_chosen_on:
         notes.append(f"the curve itself was chosen on {fit_chosen_on}, so figures on that row set are optimistic")
     if owner:
         notes.append(f"with the head of {bench.names[owner]}, fixed along the path")
-    what = {"what": "path", "recipe": f"the point t of the {title} path from the first ingredient to the second"}
-    what |= {
-        "curve": title,
-        "curve_spec": how.model_dump(mode="json"),
-        "fit": digest,
-        "t": along if first == a else 1 - along,
-    }
-    what["head"] = owner or "path"
+    place = _number(t) if t != "best" else along if first == a else 1 - along  # as seen from the first
+    recipe = f"the point t = {place:.6g} of the {title} path from the first ingredient to the second"
+    what = {"what": "path", "recipe": recipe, "curve": title, "curve_spec": how.model_dump(mode="json")}
+    what |= {"fit": digest, "t": place, "head": owner or "path"}
     by_key = dict(zip((a, b), weights, strict=True))
     coefficients = {key: by_key[key] for key in (first, last)}
     return Chosen(what, space, owner or a, coefficients, point.score, point.point, chosen_on, notes)
@@ -199,6 +198,16 @@ def _curve(bench: Workbench, title: str | None) -> tuple[str, Any]:
     if title == "linear":
         return title, LinearCurve(curve="linear")
     raise RaymcError(f"sweep {bench.sweep.name} has no curve {title!r} (it has {', '.join(connectivity.curve_names)})")
+
+
+def _ends_of(how: NamedCurve, names: Mapping[str, str], a: str, b: str) -> list[str]:
+    """What the coefficients of two minima mean where an end of the path between them is no minimum as it is."""
+    if isinstance(how, AlignedCurve):
+        return [f"{names[b]} has its {' and '.join(how.permute)} in the order that lies nearest to {names[a]}'s"]
+    if isinstance(how, (LinearCurve, SphericalCurve)) and how.partial:
+        kept = names[a if how.rest == "a" else b]
+        return [f"the coefficients are those of the weights that move; the others are {kept}'s"]
+    return []
 
 
 def _best(bench: Workbench, a: str, b: str, curve: str, split: str) -> float:

@@ -275,6 +275,7 @@ def test_a_lora_path_in_delta_w_is_peft_s_merged_weights_interpolated(sweep: Swe
     assert back.provenance["scores"] == said["scores"]
     assert [(one["key"], one["coefficient"]) for one in back.provenance["ingredients"]] == [(b, 0.25), (a, 0.75)]
     assert back.provenance["t"] == 0.75
+    assert back.provenance["recipe"] == "the point t = 0.75 of the linear path from the first ingredient to the second"
 
 
 def test_factors_are_exported_as_a_peft_folder(body, sweep: Sweep, keys, rows: Path, tmp_path: Path):
@@ -306,6 +307,7 @@ def test_factors_are_exported_as_a_peft_folder(body, sweep: Sweep, keys, rows: P
     assert [one["coefficient"] for one in curved.provenance["ingredients"]] == pytest.approx([0.75**2, 0.25**2])
     assert curved.provenance["fit"]
     assert any("the curve itself was chosen on validation" in note for note in curved.notes)
+    assert any("the rest of the point is of the curve's bends" in note for note in curved.notes)
     merged = export(factors, tmp_path / "merged", minimum=names[0], merged=True)
     model = check(merged, rows)
     assert isinstance(model, type(plain(tmp_path / "merged")))
