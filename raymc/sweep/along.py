@@ -10,6 +10,7 @@ from raymc.connectivity.kept import rows_of
 from raymc.report.values import VALUES
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import METRICS
+from raymc.sweep.caveats import caveats
 from raymc.sweep.knowledge import knowledge_of
 from raymc.sweep.section import SIGNIFICANT, Place, Section, tried
 
@@ -51,7 +52,8 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
                     columns: Any = columns,
                 ) -> Section:
                     found = best_points(profiles, one, other)
-                    return Section("best", "Best points of the paths", said, place, table=found[columns])
+                    notes = caveats(sweep.spec, curve, other)
+                    return Section("best", "Best points of the paths", said, place, table=found[columns], notes=notes)
 
                 yield tried("best", "Best points of the paths", said, place, best)
     pairs = _task_pairs(sweep)
@@ -125,6 +127,7 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
             f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm_{first} < "
             f"{SIGNIFICANT}: p_holm of the {first} path, {VALUES['p_holm'][2]})",
             *([f"without {len(lacking)} pairs whose rows aren't kept on both curves"] if lacking else []),
+            *(note for curve in (first, other) for note in caveats(sweep.spec, curve, split)),
         )
         space = ", ".join(sorted(set(table["space"])))
         if "," not in space:
