@@ -59,9 +59,6 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
     if own and spec.model.kind == "classifier":
         said = f"connectivity.tasks.{own[0]} has head: own, and a fitted curve has a head of its own; use head: path"
         yield place, said
-    workers = spec.resources.trial.workers
-    if how.fitted.batch_size < workers:
-        yield (*place, "fit"), f"batch_size {how.fitted.batch_size} can't be split over {workers} workers"
     if how.fitted.task is not None and how.fitted.task not in known:
         has = f"there are {', '.join(known)}" if known else "connectivity.tasks names none"
         yield (*place, "fit", "task"), f"no task {how.fitted.task!r} ({has}){nearest(how.fitted.task, list(known))}"

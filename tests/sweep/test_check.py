@@ -137,11 +137,6 @@ DELTA_W = curves("linear, {curve: linear, space: delta_w}")
             "train has the rows that the curve is fitted on",
         ),
         (
-            [bent("batch_size: 3"), ("axes:", "resources: {trial: {workers: 4}}\naxes:")],
-            "14:36: connectivity.curves.1.fit",
-            "batch_size 3 can't be split over 4 workers",
-        ),
-        (
             [TRAINED_ON_BOTH, bent("steps: 2", BOTH)],
             "14:20: connectivity.curves.1",
             "dataset=data and dataset=three aren't both tuned on the labels of the rows it is fitted on",
