@@ -158,6 +158,9 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
     for a, b in dict.fromkeys((a, b) for a, b, _ in table.index):
         if (a, b, first) not in table.index or (a, b, other) not in table.index:
             continue
+        if not {a, b} <= connections.points.keys():  # the files that they were made of have changed since
+            lacking.append((a, b))
+            continue
         try:
             found = [connections.profile(a, b, curve, split) for curve in (first, other)]
             losses = [rows_of(connections, one) for one in found if one is not None and one.row_file]

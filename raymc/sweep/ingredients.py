@@ -65,13 +65,16 @@ def members_of(sweep: Sweep, points: Mapping[str, Point], asked: Sequence[str] |
 
 
 def last_of_runs(points: Mapping[str, Point], keys: Sequence[str]) -> list[str]:
-    """Of the snapshots of each run among some minima the last, in their order."""
+    """Of the snapshots of each run among some minima the last, in their order.
+
+    One that is no point, as the files that it was made of have changed since, stands for itself.
+    """
+    runs = {key: points[key].trial.trajectory if key in points else key for key in keys}
     last: dict[str, str] = {}
     for key in keys:
-        run = points[key].trial.trajectory
-        if run not in last or _step(points[key]) > _step(points[last[run]]):
-            last[run] = key
-    return [key for key in keys if last[points[key].trial.trajectory] == key]
+        if (before := last.get(runs[key])) is None or _step(points[key]) > _step(points[before]):
+            last[runs[key]] = key
+    return [key for key in keys if last[runs[key]] == key]
 
 
 def ranked(table: pd.DataFrame, keys: Sequence[str], split: str, metric: str) -> list[str]:

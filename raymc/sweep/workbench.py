@@ -42,6 +42,10 @@ class Workbench:
         if not self.names:
             raise RaymcError(f"sweep {sweep.name} has no finished minimum")
         self.points = trials_by_key(self.spec)
+        if gone := [name for key, name in self.names.items() if key not in self.points]:
+            raise RaymcError(
+                f"{gone[0]}: its data or backbone have changed since it was made; `raymc run` makes it anew"
+            )
         self.connections = Connections(self.spec, self.store, self.points, labels_of)
         self.trials = {key: self.points[key].trial for key in self.names}
         adapted = {key: trial for key, trial in self.trials.items() if peft_type(trial) is not None}

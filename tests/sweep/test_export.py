@@ -33,7 +33,7 @@ from raymc.specs.sweep import SweepSpec
 from raymc.store.store import Store
 from raymc.sweep.check import trials_by_key
 from raymc.sweep.export import export
-from raymc.sweep.ingredients import cluster_of, find, members_of, ranked
+from raymc.sweep.ingredients import cluster_of, find, last_of_runs, members_of, ranked
 from raymc.sweep.results import Sweep, open_sweep, write_sweep
 from raymc.sweep.tables import assemble
 from raymc.tasks import backbones
@@ -471,6 +471,7 @@ def test_a_soup_is_of_strong_minima_and_of_the_last_of_each_run(body):
         {**body, "zip": [], "axes": {"seeds.head": [1, 2, 3], "train.snapshot": [2, 4, None]}}
     )
     found, points, order = listed(spec, weak=(3, 8))
+    assert last_of_runs({}, order) == order  # of files that have changed since
     keys, notes = members_of(found, points, None)
     assert keys == [order[2], order[5], order[7]]  # of the third run, the end is weak
     assert len(notes) == 2
