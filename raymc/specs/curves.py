@@ -24,8 +24,11 @@ class FitSpec(Spec):
     batch_size: Count = Field(default=32, description="global: rows per update")
     optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
     learning_rate: Positive | None = Field(default=None, description="left out: 1e-4, of gates 0.05")
-    schedule: Literal["linear", "cosine", "constant"] = "constant"
-    warmup: Fraction = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear",
+        description="a rate that stays high leaves noise in the bends, which a flat path then pays for",
+    )
+    warmup: Fraction = Field(default=0.1, description="share of the steps over which the rate rises from 0")
     weight_decay: NonNegative = 0.0
     clip_norm: Positive | None = 1.0
     t: Literal["uniform", "stratified"] = Field(

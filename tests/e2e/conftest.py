@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 SPEC = """\
@@ -84,3 +87,48 @@ def raymc(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done]:
         return Done(process.returncode, out, err)
 
     return go
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., None]:
+    return _wait_for
+
+
+@pytest.fixture(scope="session")
+def children() -> Callable[..., list[psutil.Process]]:
+    return _children
+
+
+@pytest.fixture(scope="session")
+def end() -> Callable[..., None]:
+    return _end
+
+
+def _wait_for(process: subprocess.Popen[str], condition, seconds: float = 120) -> None:
+    """Until the condition holds. Fails where the run ends before."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"the run ended too early:\n{process.communicate()[1]}"
+        assert time.monotonic() < limit, "the moment to kill never came"
+        time.sleep(0.02)
+
+
+def _children(process: subprocess.Popen[str], pattern: str) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if re.search(pattern, " ".join(child.cmdline()) or child.name()):
+                found.append(child)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """kill -9, and see that what computes goes with it (Ray's own agents may take longer)."""
+    family = _children(process, r"raylet/raylet|^ray::.*(ImplicitFunc|EvaluatorActor)")
+    assert family
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive

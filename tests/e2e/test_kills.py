@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 LONG = ["--set", "train.steps=60", "--set", "connectivity.points=26", "--set", "tracking.enabled=false"]
@@ -33,41 +29,11 @@ def records(storage: Path) -> list[Path]:
     return list((storage / "profiles").glob("*/*.json"))
 
 
-def wait_for(process: subprocess.Popen[str], condition, seconds: float = 120) -> None:
-    """Until the condition holds. Fails where the run ends before."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, f"the run ended too early:\n{process.communicate()[1]}"
-        assert time.monotonic() < limit, "the moment to kill never came"
-        time.sleep(0.02)
-
-
-def children(process: subprocess.Popen[str], pattern: str) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if re.search(pattern, " ".join(child.cmdline()) or child.name()):
-                found.append(child)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
-
-
 def minima(storage: Path) -> int:
     return len(list((storage / "minima").glob("*/MANIFEST.json")))
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """kill -9, and see that what computes goes with it (Ray's own agents may take longer)."""
-    family = children(process, r"raylet/raylet|^ray::.*(ImplicitFunc|EvaluatorActor)")
-    assert family
-    process.kill()
-    process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not alive
-
-
-def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_path, expected):
+def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_path, expected, wait_for, end):
     storage = tmp_path / "store"
     arguments = ("run", spec, "--storage", storage, "--json", *LONG)
 
@@ -101,7 +67,7 @@ def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_pat
     assert profiles(storage) == expected
 
 
-def test_a_trial_and_a_pool_actor(start, spec, tmp_path, expected):
+def test_a_trial_and_a_pool_actor(start, spec, tmp_path, expected, wait_for, children):
     storage = tmp_path / "store"
     process = start("run", spec, "--storage", storage, "--json", *LONG)
     wait_for(process, lambda: len(list((storage / "backbones").glob("*/MANIFEST.json"))) == 2)
