@@ -145,7 +145,7 @@ def test_gates_find_a_separable_optimum(landscapes):
         {"x": 2, "y": 1, "z": 1}, [0.0] * 4, [1.0] * 4, lambda x: 10 * ((x - centre) ** 2).sum(), (0, 1, 2)
     )
     settings = {"steps": 100, "learning_rate": 0.1, "schedule": "cosine", "warmup": 0.0}
-        settings |= {"draws": 6, "t": "stratified"}
+    settings |= {"draws": 6, "t": "stratified"}
     found = fit(landscapes.kinds("gates", settings), ground, ALONE, None, 10, quietly)
     assert torch.sigmoid(found.gates).tolist() == pytest.approx([0.2, 0.8, 0.5], abs=0.01)
     assert found.bends[0].tolist() == pytest.approx([0.2, 0.2, 0.8, 0.5], abs=0.01)
