@@ -274,7 +274,9 @@ def test_analyze_prints_sections_that_say_what_they_are(shown, capsys):
     (section,) = answer["sections"]
     assert (section["curve"], section["split"], section["space"]) == ("linear", "validation", "weights")
     names = ("barrier_entezari", "barrier_entezari_low", "barrier_entezari_high", "p_holm")
-    assert [[row[name] for name in names] for row in section["table"]] == [[2.0, 0.5, 1.5, 0.04], [1.0, 0.5, 1.5, 0.04]]
+    found = [[row[name] for name in names] for row in section["table"]]
+    assert found == [[2.0, 0.5, 1.5, 0.02], [1.0, 0.5, 1.5, 0.02]]  # one is below the floor, so each is adjusted alone
+    assert [row["below_floor"] for row in section["table"]] == [True, False]
     assert section["table"][0]["barrier_frankle_low"] is None
     assert section["figures"]["pairs"] == section["figures"]["left_out"] == 1
 

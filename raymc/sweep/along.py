@@ -109,7 +109,7 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
             continue
         if not len(table):
             place = Place(f"{first}, {other}", split, "-")
-            why = f"not computed: no pair's rows are kept on both curves ({len(lacking)} pairs)"
+            why = f"not computed: the rows of both curves are there for none of {len(lacking)} pairs; `raymc run` makes them"
             yield Section("compared", f"{other} against {first}", "", place, notes=(why,))
             continue
         real = table[table[f"p_holm_{first}"] < SIGNIFICANT]
@@ -126,7 +126,7 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         notes = (
             f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm_{first} < "
             f"{SIGNIFICANT}: p_holm of the {first} path, {VALUES['p_holm'][2]})",
-            *([f"without {len(lacking)} pairs whose rows aren't kept on both curves"] if lacking else []),
+            *([f"without {len(lacking)} pairs whose rows aren't there on both curves"] if lacking else []),
             *(note for curve in (first, other) for note in caveats(sweep.spec, curve, split)),
         )
         space = ", ".join(sorted(set(table["space"])))
