@@ -107,10 +107,19 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         table, lacking = _differences(sweep, split, first, other)
         if not len(table) and not lacking:
             continue
+        said = (
+            f"Entezari barrier (nats), {VALUES['barrier_entezari'][2]}; difference: {other} less {first}, 95 % "
+            f"interval on the same resampled rows; p_difference: of none (two-sided, Holm over these pairs); ratio: "
+            f"{other} / {first}"
+        )
+        title, curves = f"{other} against {first}", f"{first}, {other}"
         if not len(table):
-            place = Place(f"{first}, {other}", split, "-")
-            why = f"not computed: the rows of both curves are there for none of {len(lacking)} pairs; `raymc run` makes them"
-            yield Section("compared", f"{other} against {first}", "", place, notes=(why,))
+            barriers = sweep.barriers()
+            spaces = sorted(set(barriers["space"][barriers["curve"].isin([first, other])]))
+            why = (
+                f"not computed: rows of both curves are there for none of {len(lacking)} pairs; `raymc run` makes them"
+            )
+            yield Section("compared", title, said, Place(curves, split, ", ".join(spaces)), notes=(why,))
             continue
         real = table[table[f"p_holm_{first}"] < SIGNIFICANT]
         figures: dict[str, Any] = {"pairs": len(table), f"significant_{first}": len(real)}
@@ -118,11 +127,6 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
             "ratio_median": float(real["ratio"].median()) if len(real) else math.nan,
             "ratio_max": float(real["ratio"].max()) if len(real) else math.nan,
         }
-        said = (
-            f"Entezari barrier (nats), {VALUES['barrier_entezari'][2]}; difference: {other} less {first}, 95 % "
-            f"interval on the same resampled rows; p_difference: of none (two-sided, Holm over these pairs); ratio: "
-            f"{other} / {first}"
-        )
         notes = (
             f"ratio_median, ratio_max: of the pairs whose {first} barrier is significant (p_holm_{first} < "
             f"{SIGNIFICANT}: p_holm of the {first} path, {VALUES['p_holm'][2]})",
@@ -132,15 +136,7 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         space = ", ".join(sorted(set(table["space"])))
         if "," not in space:
             table = table.drop(columns="space")
-        yield Section(
-            "compared",
-            f"{other} against {first}",
-            said,
-            Place(f"{first}, {other}", split, space),
-            table,
-            figures,
-            notes,
-        )
+        yield Section("compared", title, said, Place(curves, split, space), table, figures, notes)
 
 
 def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

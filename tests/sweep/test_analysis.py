@@ -253,6 +253,13 @@ def test_curves_are_compared_pair_by_pair(sections: list[Section]):
     assert table.set_index(["a", "b"])["p_holm_linear"].to_dict() == barriers.to_dict()
 
 
+def test_curves_without_rows_are_not_compared(sweep: Sweep, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sweep.connections, "profile", lambda *_: None)
+    section = of(sweep.analyze(split="test"), "compared", curve="linear, bezier", split="test")
+    assert section.notes[0].startswith("not computed: rows of both curves are there for none of 28 pairs")
+    assert (section.table, section.space) == (None, "weights")
+
+
 def test_one_curve_and_row_set_alone(sweep: Sweep):
     found = sweep.analyze("bezier", "test", "saddle")
     assert {(one.name, one.curve) for one in found if one.name != "best"} == {
