@@ -116,9 +116,7 @@ def compared(sweep: Sweep, split: str) -> Iterator[Section]:
         if not len(table):
             barriers = sweep.barriers()
             spaces = sorted(set(barriers["space"][barriers["curve"].isin([first, other])]))
-            why = (
-                f"not computed: rows of both curves are there for none of {len(lacking)} pairs; `raymc run` makes them"
-            )
+            why = f"not computed: rows of both are there for none of {len(lacking)} pairs; `raymc run` makes them"
             yield Section("compared", title, said, Place(curves, split, ", ".join(spaces)), notes=(why,))
             continue
         real = table[table[f"p_holm_{first}"] < SIGNIFICANT]

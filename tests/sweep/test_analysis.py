@@ -256,7 +256,7 @@ def test_curves_are_compared_pair_by_pair(sections: list[Section]):
 def test_curves_without_rows_are_not_compared(sweep: Sweep, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sweep.connections, "profile", lambda *_: None)
     section = of(sweep.analyze(split="test"), "compared", curve="linear, bezier", split="test")
-    assert section.notes[0].startswith("not computed: rows of both curves are there for none of 28 pairs")
+    assert section.notes[0].startswith("not computed: rows of both are there for none of 28 pairs")
     assert (section.table, section.space) == (None, "weights")
 
 
