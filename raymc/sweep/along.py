@@ -31,6 +31,7 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
     spaces = ", ".join(sorted(set(profiles["space"])))
     apart = ["space"] if "," in spaces else []  # a column of its own where pairs differ in it
     groups: dict[str, list[str]] = {}
+    weak = sweep.weak()
     for rows in sweep.spec.row_sets:
         groups.setdefault(rows.task_name, []).append(rows.name)
     for names in groups.values():
@@ -51,7 +52,7 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
                     said: str = said,
                     columns: Any = columns,
                 ) -> Section:
-                    found = best_points(profiles, one, other)
+                    found = best_points(profiles[~profiles["a"].isin(weak) & ~profiles["b"].isin(weak)], one, other)
                     notes = caveats(sweep.spec, curve, other)
                     return Section("best", "Best points of the paths", said, place, table=found[columns], notes=notes)
 

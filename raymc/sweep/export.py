@@ -52,8 +52,9 @@ def export(
     if len(asked) != 1:
         raise RaymcError(f"give one of minimum, path and soup, not {' and '.join(asked) or 'none'}")
     given = {"t": t, "curve": curve, "members": members, "cluster": cluster, "threshold": threshold}
-    given |= {"merged": merged or None}
-    fits = {"minimum": ("merged",), "path": ("t", "curve"), "soup": ("members", "cluster", "threshold")}[asked[0]]
+    given |= {"merged": merged or None, "choose": choose}
+    of_soup = ("members", "cluster", "threshold", "choose")
+    fits = {"minimum": ("merged",), "path": ("t", "curve", "choose"), "soup": of_soup}[asked[0]]
     if wrong := [name for name, one in given.items() if one is not None and name not in fits]:
         raise RaymcError(f"{wrong[0]} doesn't go with {asked[0]}")
     for split in [*([choose] if choose else []), *([report] if isinstance(report, str) else report or [])]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from raymc.sweep.results import Sweep
 
-_OF_MINIMA = ("a", "b", "key")
+_OF_MINIMA = ("a", "b", "key", "head_source", "head_target")
 
 
 def analysis_tables(sweep: Sweep, sections: Sequence[Section]) -> dict[str, pd.DataFrame]:

@@ -137,6 +137,17 @@ class Sweep:
 
         return analyze(self, curve, split, value)
 
+    def intervals(self, level: float = 0.95, curve: str | None = None, split: str | None = None) -> pd.DataFrame:
+        """Intervals of the barriers at any level, a row per pair of a curve and row set (by default the first ones).
+
+        Raises RaymcError for a curve or row set that there isn't, a level outside (0, 1), and rows that aren't kept.
+        """
+        from raymc.sweep.intervals import intervals
+
+        curve, split = curve or self.spec.connectivity.curve_names[0], split or self.splits[0]
+        self.matrix(curve, split)  # raises
+        return intervals(self, level, curve, split)
+
     def tensor(self, over: Sequence[str], value: str = "barrier_entezari") -> pd.DataFrame:
         """N x N x (values of the axes `over`): index curve, split, the axes, a, b; `.to_xarray()` gives it dense.
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from raymc.specs.load import load_spec
+from raymc.sweep import open_sweep
 from raymc.tasks.rows import read_rows
 
 CURVES = (
@@ -70,6 +71,17 @@ def test_every_section_says_what_its_numbers_are(raymc, undisturbed):
     assert (barriers["barrier_entezari_low"] <= barriers["barrier_entezari"]).all()
     assert (barriers["barrier_entezari"] <= barriers["barrier_entezari_high"]).all()
     assert set(barriers.loc[barriers["curve"] == "bezier", "chosen_on"]) == {"test"}
+
+
+def test_intervals_are_made_of_the_rows_that_are_kept(undisturbed):
+    sweep = open_sweep("tiny", storage=str(undisturbed))
+    table = sweep.barriers()
+    table = table[table["curve"] == "bezier"].reset_index(drop=True)
+    again, narrow = sweep.intervals(0.95, "bezier"), sweep.intervals(0.5, "bezier")
+    for name in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "convexity_gap"):
+        for side in ("low", "high"):
+            assert again[f"{name}_{side}"].tolist() == pytest.approx(table[f"{name}_{side}"].tolist(), abs=1e-6)
+        assert (narrow[f"{name}_high"] - narrow[f"{name}_low"] <= again[f"{name}_high"] - again[f"{name}_low"]).all()
 
 
 def test_an_exported_soup_scores_in_plain_transformers_as_raymc_said(raymc, tiny, undisturbed, tmp_path):
