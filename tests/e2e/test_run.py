@@ -35,9 +35,11 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
             "validation_loss",
             "validation_accuracy",
             "validation_f1_macro",
+            "validation_calibration_error",
             "test_loss",
             "test_accuracy",
             "test_f1_macro",
+            "test_calibration_error",
         ),
         "below_floor",
     ]
