@@ -15,7 +15,7 @@ from raymc.sweep import open_sweep
 from raymc.tasks.rows import read_rows
 
 CURVES = (
-    "connectivity.curves=[linear, {curve: bezier, fit: {steps: 60, batch_size: 8, select: test, select_every: 20}}, "
+    "connectivity.curves=[linear, {curve: bezier, fit: {steps: 120, batch_size: 8, select: test, select_every: 20}}, "
     "{curve: autoneb, cycles: 2, fit: {steps: 4, batch_size: 8}}]"
 )
 ARGUMENTS = ("--json", "--set", CURVES, "--set", "connectivity.splits=[validation]", "--set", "tracking.enabled=false")
@@ -40,7 +40,7 @@ def test_a_run_killed_in_mid_fit_goes_on_to_the_same_bits(start, raymc, spec, tm
         return list((storage / "curves").glob("*/MANIFEST.json"))
 
     def fitting() -> bool:  # a fit under way, past its first checkpoint, and one that is done
-        return bool(curves()) and any((storage / "checkpoints").glob("*/step-*/MANIFEST.json"))
+        return bool(curves()) and any((storage / "checkpoints").rglob("step-*/MANIFEST.json"))
 
     wait_for(process, fitting)
     end(process)
@@ -53,7 +53,7 @@ def test_a_run_killed_in_mid_fit_goes_on_to_the_same_bits(start, raymc, spec, tm
     for table in ("profiles", "barriers"):
         ours, theirs = ((home / "sweeps/tiny" / f"{table}.parquet").read_bytes() for home in (storage, undisturbed))
         assert ours == theirs
-    assert not list((storage / "checkpoints").glob("*/step-*"))
+    assert not list((storage / "checkpoints").rglob("MANIFEST.json"))
     again = raymc("run", spec, "--storage", storage, *ARGUMENTS)
     assert again.json["curves"]["computed"] == again.json["pairs"]["computed"] == 0
 
