@@ -8,6 +8,15 @@ from raymc.specs.results import Evaluation, Profile
 from raymc.store.rows import RowTable, read_rows
 
 
+def path_rows(connections: Connections, a: str, b: str, curve: str, split: str) -> RowTable | None:
+    """The rows of the stored path between two minima, None where it isn't there or its rows aren't kept.
+
+    Raises CorruptArtefact as `rows_of`.
+    """
+    found = connections.profile(a, b, curve, split)
+    return rows_of(connections, found) if found is not None and found.row_file else None
+
+
 def rows_of(connections: Connections, found: Evaluation | Profile) -> RowTable:
     """The rows of an evaluation or a profile that `connections` gave and whose rows are kept.
 

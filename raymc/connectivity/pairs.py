@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
-from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.connectivity.work import EndpointTask, PairTask, known_ends
 from raymc.landscape.grid import even_points
-from raymc.specs.curves import NamedCurve, Space, exact_ends
+from raymc.specs.curves import NamedCurve, Space
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.fitting import Fitting, fit_content, fit_key
 from raymc.specs.methods import peft_type
 from raymc.specs.results import Evaluation, EvaluationSpec, Profile
-from raymc.specs.sweep import Point, SweepSpec
+from raymc.specs.sweep import Point, RowSet, SweepSpec
 from raymc.specs.task import TaskSpec
+from raymc.specs.trial import TrialSpec
 from raymc.store import layout
+from raymc.store.fitted import ends_fitted, ends_now
 from raymc.store.rows import has_rows
 from raymc.store.store import Store
 
@@ -80,7 +82,6 @@ class Connections:
     def fitting(self, a: str, b: str, curve: str) -> Fitting:
         """The fit of a fitted curve between two minima."""
         how = self._curves[curve]
-        ends = {key: self.points[key].trial for key in (a, b)}
         return Fitting(
             a=a,
             b=b,
@@ -88,8 +89,13 @@ class Connections:
             curve=how,
             task=fit_task(self.spec, how),
             kind=self.spec.model.kind,
-            trials={key: trial for key, trial in ends.items() if peft_type(trial) is not None},
+            trials=self.adapted((a, b)),
         )
+
+    def adapted(self, keys: Iterable[str]) -> dict[str, TrialSpec]:
+        """The trials, as this sweep has them, of those minima that stand on a backbone outside their folder."""
+        trials = {key: self.points[key].trial for key in keys}
+        return {key: trial for key, trial in trials.items() if peft_type(trial) is not None}
 
     def fit_key(self, a: str, b: str, curve: str) -> str:
         """Key of the fitted curve between two minima; empty for a curve that its ends alone decide."""
@@ -136,14 +142,15 @@ class Connections:
 
     def evaluation(self, key: str, split: str) -> Evaluation | None:
         """The stored evaluation of an endpoint's present weights. Raises CorruptArtefact."""
+        group = self.evaluation_key(split, self.space(key))
         try:
-            body = self.store.get(layout.EVALUATIONS, self.evaluation_key(split, self.space(key)), key)
+            body = self.store.get(layout.EVALUATIONS, group, key)
         except KeyError:
             return None
         found = Evaluation.model_validate(body).model_copy(update={"split": split})  # its name may be another sweep's
         if found.weights != self.store.weights_digest(layout.MINIMA, key):
             return None
-        return found if has_rows(self.store, self.evaluation_key(split, self.space(key)), key) else None
+        return found if has_rows(self.store, group, key) else None
 
     def profile(self, a: str, b: str, curve: str, split: str) -> Profile | None:
         """The stored profile between two minima's present weights. Raises CorruptArtefact."""
@@ -155,26 +162,17 @@ class Connections:
             body = self.store.get(layout.PROFILES, group, f"{a}-{b}")
         except KeyError:
             return None
-        names = {"split": split, "curve": curve, "chosen_on": self._chosen_on(curve, split)}
-        found = Profile.model_validate(body).model_copy(update=names)
-        present = [self.store.weights_digest(layout.MINIMA, key) for key in (a, b)]
-        if fit := self.fit_key(a, b, curve):
-            present.append(self.store.weights_digest(layout.CURVES, fit) if self.store.has(layout.CURVES, fit) else "")
-        else:
-            present.append("")
+        found = Profile.model_validate(body).model_copy(update={"split": split, "curve": curve})
+        if chosen_here(self.spec, self._curves[curve], self.row_sets[split]):
+            found = found.model_copy(update={"chosen_on": split})  # by this sweep's name of those rows
+        ends = ends_now(self.store, a, b)
+        fit = self.fit_key(a, b, curve)
+        fitted = self.store.weights_digest(layout.CURVES, fit) if fit and self.store.has(layout.CURVES, fit) else ""
         whose = {"path": "path", "a": a, "b": b}[head]
-        if [found.a_weights, found.b_weights, found.fit, found.head] != [*present, whose]:
+        if (found.a_weights, found.b_weights, found.fit, found.head) != (*ends, fitted, whose):
             return None
         kept = not self.spec.connectivity.rows or (found.row_file and has_rows(self.store, group, f"{a}-{b}"))
         return found if kept else None
-
-    def _chosen_on(self, curve: str, split: str) -> str:
-        """The split that a curve's state is chosen on; by the row set's name where these are its rows."""
-        how = self._curves[curve]
-        select = how.fitted.select if how.fitted is not None else None
-        rows = self.row_sets[split]
-        same = select == rows.split and fit_task(self.spec, how).dataset == rows.task.dataset
-        return split if same else select or ""
 
     def put(self, result: Evaluation | Profile) -> None:
         """Keep a result; its `split` is the row set's name in this sweep."""
@@ -211,11 +209,8 @@ class Connections:
         total, todo = endpoints, endpoints - self.done_endpoints(keys)
         interior = len(self.t) - 2
         for _, curve, heads, missing in self._looked_at(keys, also_absent=True):
-            exact = exact_ends(self._curves[curve])
-            passes = {
-                split: interior + (not exact[0] or head == "b") + (not exact[1] or head == "a")
-                for split, head in heads.items()
-            }
+            how = self._curves[curve]
+            passes = {split: interior + known_ends(how, head).count(False) for split, head in heads.items()}
             total += sum(passes.values())
             todo += sum(passes[split] for split in missing)
         return todo, total
@@ -256,9 +251,7 @@ class Connections:
             seen.add(key)
             if self.store.has(layout.CURVES, key):
                 try:
-                    body = self.store.read_json(layout.CURVES, key, layout.CURVE)
-                    ends = tuple(self.store.weights_digest(layout.MINIMA, end) for end in (a, b))
-                    if (body["a_weights"], body["b_weights"]) == ends:
+                    if ends_fitted(self.store, key) == ends_now(self.store, a, b):
                         continue
                 except CorruptArtefact as error:
                     if error.kind == layout.MINIMA:
@@ -331,6 +324,12 @@ def fit_task(spec: SweepSpec, how: NamedCurve) -> TaskSpec:
         return spec.task
     scored = spec.connectivity.tasks[name]
     return TaskSpec(**{field: getattr(scored, field) for field in TaskSpec.model_fields})
+
+
+def chosen_here(spec: SweepSpec, how: NamedCurve, rows: RowSet) -> bool:
+    """Whether a curve's state is chosen on the very rows of a row set."""
+    select = how.fitted.select if how.fitted is not None else None
+    return select == rows.split and fit_task(spec, how).dataset == rows.task.dataset
 
 
 class _Names:

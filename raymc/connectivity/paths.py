@@ -11,6 +11,7 @@ from raymc.landscape.curves import Curve
 from raymc.specs.curves import AlignedCurve, LinearCurve, SphericalCurve
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.store import layout
+from raymc.store.fitted import ends_fitted
 from raymc.store.store import Store
 from raymc.tasks.alignment import align
 from raymc.tasks.bends import build_curve, read_bends
@@ -44,7 +45,9 @@ def path_of(
     """
     how = task.how
     if how.fitted is not None:
-        return _fitted(task, model, a, b, weights, store, labels)
+        fit = _verified(task, weights, store)
+        bends, at = read_bends(model, store.folder(layout.CURVES, task.fit), labels)
+        return Path(build_curve(how, a, b, [bend.to(a.device) for bend in bends], at), fit, how.fitted.select or "")
     if isinstance(how, AlignedCurve):
         return Path(build_curve(how, a, align(model, a.cpu(), b.cpu(), how.permute).to(a.device)))
     if isinstance(how, (LinearCurve, SphericalCurve)) and how.partial:
@@ -58,22 +61,11 @@ def path_of(
     return Path(build_curve(how, a, b))
 
 
-def _fitted(
-    task: PairTask,
-    model: PointModel,
-    a: torch.Tensor,
-    b: torch.Tensor,
-    weights: tuple[str, str],
-    store: Store,
-    labels: tuple[str, ...],
-) -> Path:
+def _verified(task: PairTask, weights: tuple[str, str], store: Store) -> str:
+    """The digest of the fitted curve between these weights."""
     if not store.has(layout.CURVES, task.fit):
         raise RaymcError(f"its {task.curve} curve isn't fitted")
     store.verify(layout.CURVES, task.fit, deep=True)
-    body = store.read_json(layout.CURVES, task.fit, layout.CURVE)
-    if (body["a_weights"], body["b_weights"]) != weights:
+    if ends_fitted(store, task.fit) != weights:
         raise CorruptArtefact(layout.CURVES, task.fit, "it was fitted between other weights than the minima have now")
-    bends, at = read_bends(model, store.folder(layout.CURVES, task.fit), labels)
-    fit = store.weights_digest(layout.CURVES, task.fit)
-    curve = build_curve(task.how, a, b, [bend.to(a.device) for bend in bends], at)
-    return Path(curve, fit, task.how.fitted.select or "" if task.how.fitted else "")
+    return store.weights_digest(layout.CURVES, task.fit)

@@ -40,5 +40,10 @@ class PairTask:
     @property
     def known(self) -> tuple[tuple[bool, bool], ...]:
         """Of each row set: whether the path's ends are a and b as they are, so that their evaluations are its ends."""
-        exact = exact_ends(self.how)
-        return tuple((exact[0] and head != "b", exact[1] and head != "a") for head in self.heads)
+        return tuple(known_ends(self.how, head) for head in self.heads)
+
+
+def known_ends(how: NamedCurve, head: Choice) -> tuple[bool, bool]:
+    """Whether a path starts at a and ends at b as they are: not with the other end's head, nor where a part stays."""
+    first, last = exact_ends(how)
+    return first and head != "b", last and head != "a"

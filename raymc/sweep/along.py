@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from raymc.connectivity.kept import rows_of
+from raymc.connectivity.kept import path_rows
 from raymc.report.values import VALUES
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import METRICS
@@ -157,17 +157,14 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
             lacking.append((a, b))
             continue
         try:
-            found = [connections.profile(a, b, curve, split) for curve in (first, other)]
-            losses = [rows_of(connections, one) for one in found if one is not None and one.row_file]
+            one, another = (path_rows(connections, a, b, curve, split) for curve in (first, other))
         except CorruptArtefact:  # which the next run makes anew
-            losses = []
-        if len(losses) < 2:
+            one = another = None
+        if one is None or another is None:
             lacking.append((a, b))
             continue
         height = [heights[a, b, curve] for curve in (first, other)]
-        between = difference(
-            losses[0].t, losses[1].loss.astype(np.float64), losses[0].loss.astype(np.float64), losses[0].terms
-        )
+        between = difference(one.t, another.loss.astype(np.float64), one.loss.astype(np.float64), one.terms)
         low, high = between.interval
         chance.append(between.p_value)
         rows.append(

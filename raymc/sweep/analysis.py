@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raymc.report.values import NEARER, VALUES
 from raymc.specs.errors import RaymcError
@@ -38,7 +38,7 @@ def analyze(
     curves, splits = [curve] if curve else list(curve_names), [split] if split else list(sweep.splits)
     for one in curves:
         for row_set in splits:
-            sweep.matrix(one, row_set, value)  # raises
+            sweep.require(one, row_set, value)
     found: list[Section] = []
     for one in curves:
         for row_set in splits:
@@ -54,6 +54,8 @@ def analyze(
 
 def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space: str, value: str) -> Iterator[Section]:
     """Of one matrix: a curve, a row set and a space."""
+    import pandas as pd
+
     from raymc.analysis.clusters import find_clusters
     from raymc.analysis.factors import factor_effects
     from raymc.analysis.trees import minimax, spanning_tree
@@ -95,7 +97,7 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
             f"Clusters by {title} ({unit})",
             definition,
             place,
-            table=_frame(members),
+            table=pd.DataFrame(members),
             figures=figures,
             notes=notes,
         )
@@ -103,8 +105,7 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
     def tree() -> Section:
         passes = _matrix(sweep, counted, keys, "saddle")
         found, least = spanning_tree(passes), minimax(passes)
-        direct = passes.to_numpy()
-        better = (least.to_numpy() < direct - 1e-12) & ~_isnan(direct)
+        better = least.to_numpy() < passes.to_numpy() - 1e-12  # never of a pair without a value
         figures = {"highest_pass": float(found["value"].max()), "pairs_better_over_others": int(better.sum()) // 2}
         said = (
             f"value: {VALUES['saddle'][2]}; minimum spanning tree, whose largest edge on the way between two minima is "
@@ -180,15 +181,3 @@ def _matrix(sweep: Sweep, table: pd.DataFrame, keys: list[str], value: str) -> p
     from raymc.report.frames import matrix
 
     return matrix(table, keys, str(table["curve"].iloc[0]), str(table["split"].iloc[0]), value)
-
-
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows)
-
-
-def _isnan(values: Any) -> Any:
-    import numpy as np
-
-    return np.isnan(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raymc.connectivity.pairs import fit_task
+from raymc.connectivity.pairs import chosen_here
 from raymc.specs.curves import AlignedCurve, LinearCurve, SphericalCurve
 from raymc.specs.sweep import SweepSpec
 
@@ -17,8 +17,7 @@ def caveats(spec: SweepSpec, curve: str, split: str) -> tuple[str, ...]:
         moves = " and ".join([*how.moves, *([f"block {', '.join(map(str, how.layers))}"] if how.layers else [])])
         kept, t = (how.rest, 1) if how.rest == "a" else (how.rest, 0)
         found.append(f"{curve}: only {moves} moves, the rest stays as in {kept}: the end at t = {t} is no minimum")
-    if how.fitted is not None and how.fitted.select is not None:
-        rows = next(one for one in spec.row_sets if one.name == split)
-        if rows.split == how.fitted.select and rows.task.dataset == fit_task(spec, how).dataset:
-            found.append(f"{curve}: chosen on the rows of {split}, so its figures there are optimistic")
+    rows = next(one for one in spec.row_sets if one.name == split)
+    if chosen_here(spec, how, rows):
+        found.append(f"{curve}: chosen on the rows of {split}, so its figures there are optimistic")
     return tuple(found)

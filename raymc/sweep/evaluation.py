@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from raymc.connectivity.planes import LineTask, Planes, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.methods import peft_type
 from raymc.sweep.state import State
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
     began = time.perf_counter()
     spec_json = state.spec.model_dump_json()
     retries = state.spec.failure.pair_retries
-    made = {key: point.trial for key, point in state.points.items() if key in keys}
-    adapted = {key: trial for key, trial in made.items() if peft_type(trial) is not None}
+    adapted = state.connections.adapted(keys)
     count = max(1, min(actors, max(len(endpoints), len(pairs), len(lines))))
     with Pool(settings, spec_json, sorted(keys), adapted, count, retries, state.progress) as pool:
         damaged = _endpoints(state, pool, keys, endpoints)

@@ -72,7 +72,7 @@ def last_of_runs(points: Mapping[str, Point], keys: Sequence[str]) -> list[str]:
     runs = {key: points[key].trial.trajectory if key in points else key for key in keys}
     last: dict[str, str] = {}
     for key in keys:
-        if (before := last.get(runs[key])) is None or _step(points[key]) > _step(points[before]):
+        if (before := last.get(runs[key])) is None or snapshot_of(points[key]) > snapshot_of(points[before]):
             last[runs[key]] = key
     return [key for key in keys if last[runs[key]] == key]
 
@@ -144,7 +144,8 @@ def cluster_of(
     return of_cluster(order, found.labels, label), told, [found.note]
 
 
-def _step(point: Point) -> float:
+def snapshot_of(point: Point) -> float:
+    """The step of its run at which a minimum was taken; infinity: at the end."""
     snapshot = point.trial.train.snapshot
     return float("inf") if snapshot is None else snapshot
 

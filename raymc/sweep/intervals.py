@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raymc.connectivity.kept import rows_of
+from raymc.connectivity.kept import path_rows
 from raymc.specs.errors import RaymcError
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def intervals(sweep: Sweep, level: float, curve: str, split: str) -> pd.DataFram
     table, rows = sweep.barriers(), []
     table = table[(table["curve"] == curve) & (table["split"] == split)]
     for a, b in zip(table["a"], table["b"], strict=True):
-        found = sweep.connections.profile(a, b, curve, split)
-        if found is None or not found.row_file:
+        kept = path_rows(sweep.connections, a, b, curve, split)
+        if kept is None:
             raise RaymcError(f"{a} - {b}: its rows aren't kept; connectivity.rows: true and `raymc run` make them")
-        kept = rows_of(sweep.connections, found)
         doubt = uncertainty(kept.t, kept.loss.astype(np.float64), kept.terms, kept.predicted != kept.gold, level=level)
         bounds = {
             f"{name}_{side}": x

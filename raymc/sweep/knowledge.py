@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raymc.connectivity.kept import rows_of
+from raymc.connectivity.kept import path_rows, rows_of
 from raymc.connectivity.pairs import Connections
 from raymc.specs.sweep import Point, RowSet
 from raymc.store import layout
 from raymc.store.rows import RowTable
+from raymc.sweep.ingredients import snapshot_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +83,7 @@ def knowledge_of(connections: Connections, curve: str, below: set[str]) -> list[
 
 def _trained(connections: Connections, pair: tuple[str, str]) -> list[float]:
     """How far a pair's ends were trained: the steps of the less trained first."""
-    snapshots = [connections.points[key].trial.train.snapshot for key in pair]
-    return sorted(float("inf") if snapshot is None else snapshot for snapshot in snapshots)
+    return sorted(snapshot_of(connections.points[key]) for key in pair)
 
 
 def _own_rows(connections: Connections, key: str) -> str | None:
@@ -108,10 +108,9 @@ def _crossing(
     a, b = sorted((source, target))
     tables: list[RowTable] = []
     for split in (on_source, on_target):
-        profile = connections.profile(a, b, curve, split)
-        if profile is None or not profile.row_file:
+        if (rows := path_rows(connections, a, b, curve, split)) is None:
             return None
-        tables.append(rows_of(connections, profile))
+        tables.append(rows)
     return Crossing(source, target, tables[0], tables[1], reverse=source == b)
 
 
@@ -120,7 +119,7 @@ def _snapshots(connections: Connections, key: str, split: str) -> list[RowTable]
     run = connections.points[key].trial.trajectory
     keys = [one for one, point in connections.points.items() if point.trial.trajectory == run]
     tables = []
-    for one in sorted(keys, key=lambda one: connections.points[one].trial.train.snapshot or float("inf")):
+    for one in sorted(keys, key=lambda one: snapshot_of(connections.points[one])):
         found = connections.evaluation(one, split) if connections.store.has(layout.MINIMA, one) else None
         if found is not None:
             tables.append(rows_of(connections, found))

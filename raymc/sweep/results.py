@@ -86,9 +86,15 @@ class Sweep:
         RaymcError for one that the sweep doesn't have.
         """
         from raymc.report.frames import matrix
-        from raymc.report.values import VALUES
 
         curve, split = curve or self.spec.connectivity.curve_names[0], split or self.splits[0]
+        self.require(curve, split, value)
+        return matrix(self.barriers(), list(self.minima()["key"]), curve, split, value, floor)
+
+    def require(self, curve: str, split: str, value: str = "barrier_entezari") -> None:
+        """Raises RaymcError for a curve, a row set or a column of barriers() that the sweep doesn't have."""
+        from raymc.report.values import VALUES
+
         for given, known, what in (
             (curve, self.spec.connectivity.curve_names, "curve"),
             (split, self.splits, "split"),
@@ -96,7 +102,6 @@ class Sweep:
         ):
             if given not in known:
                 raise RaymcError(f"sweep {self.name} has no {what} {given!r} (it has {', '.join(known)})")
-        return matrix(self.barriers(), list(self.minima()["key"]), curve, split, value, floor)
 
     def planes(self) -> pd.DataFrame:
         """One row per point of a grid: plane, split, space, x, y (parameters), loss (nats), metrics (fractions).
@@ -145,7 +150,7 @@ class Sweep:
         from raymc.sweep.intervals import intervals
 
         curve, split = curve or self.spec.connectivity.curve_names[0], split or self.splits[0]
-        self.matrix(curve, split)  # raises
+        self.require(curve, split)
         return intervals(self, level, curve, split)
 
     def tensor(self, over: Sequence[str], value: str = "barrier_entezari") -> pd.DataFrame:

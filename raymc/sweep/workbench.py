@@ -7,11 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from raymc.connectivity.pairs import Connections
 from raymc.specs.errors import RaymcError
-from raymc.specs.methods import peft_type
 from raymc.specs.results import METRICS
-from raymc.sweep.check import trials_by_key
 from raymc.sweep.results import Sweep
 
 if TYPE_CHECKING:
@@ -35,20 +32,19 @@ class Workbench:
         from raymc.connectivity.evaluator import Evaluator
         from raymc.connectivity.token_sets import token_sets
         from raymc.tasks.minima import Minima
-        from raymc.tasks.rows import labels_of
 
         self.sweep, self.spec, self.store, self.choose = sweep, sweep.spec, sweep.store, choose
         self.names, self.minima = sweep.names(), sweep.minima()
         if not self.names:
             raise RaymcError(f"sweep {sweep.name} has no finished minimum")
-        self.points = trials_by_key(self.spec)
+        self.connections = sweep.connections
+        self.points = self.connections.points
         if gone := [name for key, name in self.names.items() if key not in self.points]:
             raise RaymcError(
                 f"{gone[0]}: its data or backbone have changed since it was made; `raymc run` makes it anew"
             )
-        self.connections = Connections(self.spec, self.store, self.points, labels_of)
         self.trials = {key: self.points[key].trial for key in self.names}
-        adapted = {key: trial for key, trial in self.trials.items() if peft_type(trial) is not None}
+        adapted = self.connections.adapted(self.names)
         self.metric = METRICS[self.spec.points[0].trial.model.kind][0]
         self.made = functools.cache(Minima(self.store, adapted).made)
         resources = self.spec.resources.evaluator

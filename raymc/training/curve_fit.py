@@ -14,6 +14,7 @@ from raymc.specs.curves import AutoNebCurve, GatesCurve
 from raymc.specs.errors import RaymcError
 from raymc.specs.fitting import Fitting
 from raymc.store import layout
+from raymc.store.fitted import ends_fitted, ends_now
 from raymc.store.store import Store
 from raymc.tasks import backbones
 from raymc.tasks.bends import save_bends
@@ -64,7 +65,7 @@ def fit_curve(
     settings = fitting.fit
     if settings.batch_size < group.size:
         raise RaymcError(f"fit.batch_size: {settings.batch_size} rows can't be split over {group.size} workers")
-    weights = (store.weights_digest(layout.MINIMA, fitting.a), store.weights_digest(layout.MINIMA, fitting.b))
+    weights = ends_now(store, fitting.a, fitting.b)
     whole = Checkpoints(store, key, checkpoint_every)
     group.first(lambda: _set_aside_stale(store, key, weights))
     if group.agreed(store.has(layout.CURVES, key)):
@@ -138,10 +139,8 @@ def fit_curve(
 
 
 def _set_aside_stale(store: Store, key: str, weights: tuple[str, str]) -> None:
-    if store.has(layout.CURVES, key):
-        body = store.read_json(layout.CURVES, key, layout.CURVE)
-        if (body["a_weights"], body["b_weights"]) != weights:
-            store.set_aside(layout.CURVES, key)
+    if store.has(layout.CURVES, key) and ends_fitted(store, key) != weights:
+        store.set_aside(layout.CURVES, key)
 
 
 def _opened(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from raymc.landscape.curves import Curve, start_bends
-from raymc.specs.curves import BezierCurve, GatesCurve, NamedCurve
+from raymc.specs.curves import GatesCurve, NamedCurve
 from raymc.tasks.bends import build_curve
 
 
@@ -193,5 +193,5 @@ def curve_module(
     """
     if isinstance(how, GatesCurve):
         return GatesModule(how, point, a, b, groups, dropout)
-    count = how.bends if isinstance(how, BezierCurve) else getattr(how, "bends", 1)
+    count = getattr(how, "bends", 1)
     return CurveModule(how, point, a, b, torch.stack(start_bends(a, b, count)), None, dropout)
