@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,20 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the datasets in {SHARED}, which is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def on_one_thread() -> Iterator[None]:
+    """torch on one thread, and the libraries quiet."""
+    import torch
+
+    from raymc.tasks import backbones
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    backbones.quiet()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -30,6 +30,11 @@ def parser() -> argparse.ArgumentParser:
             "--storage", metavar="URI", help="folder of the store (default: the spec's, else ./raymc-store)"
         )
 
+    def named(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("sweep", metavar="NAME|SPEC")
+        overrides(sub)
+        storage(sub)
+
     sub = verb("validate", verbs.validate, "check specs: one line per fault, with file, line and column")
     sub.add_argument("spec", nargs="+", metavar="SPEC")
     overrides(sub)
@@ -53,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-v", "--verbose", action="store_true", help="show what Ray and the libraries print")
 
     sub = verb("show", verbs.show, "the connectivity matrix of a sweep that was run")
-    sub.add_argument("sweep", metavar="NAME|SPEC")
-    overrides(sub)
-    storage(sub)
+    named(sub)
     sub.add_argument("--curve", help="default: the sweep's first")
     sub.add_argument("--split", help="default: the sweep's first")
     sub.add_argument("--value", default="barrier_entezari", help="a column of barriers.parquet (default: %(default)s)")
@@ -64,9 +67,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="minima, matrix, its definition and the summary as JSON")
 
     sub = verb("analyze", verbs.analyze, "what the matrix means: intervals, clusters, factors, best points, knowledge")
-    sub.add_argument("sweep", metavar="NAME|SPEC")
-    overrides(sub)
-    storage(sub)
+    named(sub)
     sub.add_argument("--curve", help="default: each of the sweep's")
     sub.add_argument("--split", help="default: each of the sweep's")
     sub.add_argument(
@@ -76,9 +77,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="all sections, whole, as JSON")
 
     sub = verb("export", verbs.export, "a minimum, a point of a path or a soup as a Hugging Face folder")
-    sub.add_argument("sweep", metavar="NAME|SPEC")
-    overrides(sub)
-    storage(sub)
+    named(sub)
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--minimum", metavar="KEY", help="by key, the start of it, or name")
     what.add_argument("--path", nargs=2, metavar=("A", "B"), help="a point of the path from A to B")

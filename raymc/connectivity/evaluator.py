@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from raymc.connectivity.paths import path_of
+from raymc.connectivity.paths import Path, path_of
 from raymc.connectivity.token_sets import TokenSets
 from raymc.connectivity.traces import Seen, Trace, seen, seen_before, table_of
 from raymc.connectivity.work import EndpointTask, PairTask
@@ -112,11 +112,8 @@ class Evaluator:
         owner = task.b if head == "b" else task.a
         if self._made(owner).tokenizer != self._made(task.b if owner == task.a else task.a).tokenizer:
             raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
-        kind, model = self.opened(owner, task.space, labels)
         lender = "" if head == "path" else owner
-        a, a_weights = self.vector(kind, model, task.a, labels, "" if task.a == owner else lender)
-        b, b_weights = self.vector(kind, model, task.b, labels, "" if task.b == owner else lender)
-        path = path_of(task, model, a, b, (a_weights, b_weights), self._store, labels)
+        model, path, (a_weights, b_weights) = self.path(task, lender, labels)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
         scorers = {n: self.scorer(owner, task.splits[n]) for n in numbers}
@@ -188,6 +185,19 @@ class Evaluator:
             self._rows[kept] = read_rows(self._store, group, key, evaluation.row_file)
         self._rows.move_to_end(kept)
         return seen_before(Score(evaluation.loss, evaluation.metrics), self._rows[kept])
+
+    def path(self, task: PairTask, lender: str, labels: tuple[str, ...]) -> tuple[PointModel, Path, tuple[str, str]]:
+        """(a model of the ends' shape, the path between them, the digests of both ends' weights).
+
+        `lender`: the key of the end whose head is fixed all along, empty where the head is the path's own. `labels`:
+        the order of the heads' rows. Raises RaymcError where it doesn't fit, CorruptArtefact: something is damaged.
+        """
+        kind, model = self.opened(lender or task.a, task.space, labels)
+        (a, a_weights), (b, b_weights) = (
+            self.vector(kind, model, key, labels, "" if key == lender else lender) for key in (task.a, task.b)
+        )
+        weights = (a_weights, b_weights)
+        return model, path_of(task, model, a, b, weights, self._store, labels), weights
 
     def labels(self, split: str) -> tuple[str, ...]:
         """The order of the logits that a row set is scored in; () for models that score any labels' texts."""

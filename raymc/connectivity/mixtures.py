@@ -10,12 +10,11 @@ import torch
 
 from raymc.connectivity.evaluator import Evaluator
 from raymc.connectivity.pairs import Connections
-from raymc.connectivity.paths import Path, path_of
+from raymc.connectivity.paths import Path
 from raymc.connectivity.work import PairTask
 from raymc.specs.errors import RaymcError
 from raymc.specs.spaces import spaces_of
 from raymc.specs.trial import TrialSpec
-from raymc.store.store import Store
 from raymc.tasks.minima import Made
 from raymc.tasks.points import PointModel
 from raymc.tasks.scoring import Score
@@ -88,8 +87,8 @@ class PathPoint:
     empty where the head is interpolated like the rest.
     """
 
-    def __init__(self, evaluator: Evaluator, store: Store, task: PairTask, t: float, owner: str = ""):
-        self._evaluator, self._store, self._task, self._t, self._owner = evaluator, store, task, t, owner
+    def __init__(self, evaluator: Evaluator, task: PairTask, t: float, owner: str = ""):
+        self._evaluator, self._task, self._t, self._owner = evaluator, task, t, owner
         self.space = task.space
         self._known: tuple[Labels, PointModel, Path] | None = None  # a path may take a while to find
 
@@ -117,14 +116,9 @@ class PathPoint:
     def _opened(self, labels: Labels) -> tuple[PointModel, Path]:
         if self._known is not None and self._known[0] == labels:
             return self._known[1:]
-        first, task = self._first, self._task
-        kind, model = self._evaluator.opened(first, self.space, labels)
-        found = {first: self._evaluator.vector(kind, model, first, labels)}  # whose head may be lent to the other
-        other = task.b if first == task.a else task.a
-        found[other] = self._evaluator.vector(kind, model, other, labels, self._owner)
-        (a, a_weights), (b, b_weights) = found[task.a], found[task.b]
-        self._known = (labels, model, path_of(task, model, a, b, (a_weights, b_weights), self._store, labels))
-        return self._known[1:]
+        model, path, _ = self._evaluator.path(self._task, self._owner, labels)
+        self._known = (labels, model, path)
+        return model, path
 
 
 def common_space(connections: Connections, trials: Mapping[str, TrialSpec]) -> str:

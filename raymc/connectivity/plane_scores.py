@@ -42,16 +42,9 @@ def _line(evaluator: Evaluator, task: LineTask, labels: tuple[str, ...], splits:
             except RaymcError as error:
                 raise RaymcError(f"split {split}, x = {x:g}, y = {y:g}: {error}") from error
             seconds[split] += time.perf_counter() - started
-    a, b, c = task.through
     return [
         PlaneLine(
-            a=a,
-            b=b,
-            c=c,
-            a_weights=weights[0],
-            b_weights=weights[1],
-            c_weights=weights[2],
-            space=task.space,
+            **_named(task, weights),
             corners=plane.corners,
             split=split,
             rows=scorer.rows,
@@ -73,7 +66,6 @@ def find_traces(evaluator: Evaluator, store: Store, task: TraceTask) -> list[Pla
     labels = evaluator.labels(task.split)
     model, plane, weights = _plane(evaluator, task, labels)
     vectors = dict(zip(task.through, zip((plane.a, plane.b, plane.c), weights, strict=True), strict=True))
-    a, b, c = task.through
     t = trace_points()
     found = []
     for one in task.curves:
@@ -82,13 +74,7 @@ def find_traces(evaluator: Evaluator, store: Store, task: TraceTask) -> list[Pla
         places = plane.trace(path.curve, t)
         found.append(
             PlaneTrace(
-                a=a,
-                b=b,
-                c=c,
-                a_weights=weights[0],
-                b_weights=weights[1],
-                c_weights=weights[2],
-                space=task.space,
+                **_named(task, weights),
                 start=one.a,
                 end=one.b,
                 curve=one.curve,
@@ -100,6 +86,12 @@ def find_traces(evaluator: Evaluator, store: Store, task: TraceTask) -> list[Pla
             )
         )
     return found
+
+
+def _named(task: LineTask | TraceTask, weights: tuple[str, str, str]) -> dict[str, str]:
+    """Of which plane a record is: its minima, their weights, and the space."""
+    ends = dict(zip("abc", task.through, strict=True))
+    return ends | dict(zip(("a_weights", "b_weights", "c_weights"), weights, strict=True)) | {"space": task.space}
 
 
 def _plane(

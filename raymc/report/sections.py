@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_OF_MINIMA = ("a", "b", "key", "source", "target", "head_source", "head_target")  # columns with keys, shown as names
+OF_MINIMA = ("a", "b", "key", "source", "target", "head_source", "head_target")  # columns with keys, shown as names
 _SEMI = 4  # decimals
 
 
@@ -87,7 +87,7 @@ def _table(frame: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str] =
     for _, row in frame.iterrows():
         cells = []
         for name in kept:
-            text = names.get(row[name], str(row[name])) if name in _OF_MINIMA else _cell(row[name])
+            text = names.get(row[name], str(row[name])) if name in OF_MINIMA else _cell(row[name])
             if name in bounds:
                 text += f" [{', '.join(_cell(row[bound]) for bound in bounds[name])}]"
             cells.append(escape(text))

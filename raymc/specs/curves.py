@@ -128,26 +128,24 @@ class AlignedCurve(_Curve):
     permute: tuple[Literal["heads", "neurons"], ...] = Field(default=("heads", "neurons"), min_length=1)
 
 
-class BezierCurve(_Curve):
+class _Bent(_Curve):
+    bends: Count = 1
+    fit: FitSpec = FitSpec()
+
+    def _parts(self) -> list[str]:
+        return [*super()._parts(), *([str(self.bends)] if self.bends > 1 else [])]
+
+
+class BezierCurve(_Bent):
     """phi(t) = sum_i C(n+1, i) (1-t)^(n+1-i) t^i p_i, p_0 = a, p_(n+1) = b, bends between (Garipov et al. 2018)."""
 
     curve: Literal["bezier"]
-    bends: Count = 1
-    fit: FitSpec = FitSpec()
-
-    def _parts(self) -> list[str]:
-        return [*super()._parts(), *([str(self.bends)] if self.bends > 1 else [])]
 
 
-class PolygonalCurve(_Curve):
+class PolygonalCurve(_Bent):
     """Straight pieces from a over the bends to b (Garipov et al. 2018, eq. 4)."""
 
     curve: Literal["polygonal"]
-    bends: Count = 1
-    fit: FitSpec = FitSpec()
-
-    def _parts(self) -> list[str]:
-        return [*super()._parts(), *([str(self.bends)] if self.bends > 1 else [])]
 
 
 class GatesCurve(_Curve):

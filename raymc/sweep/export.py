@@ -115,7 +115,7 @@ def _path(bench: Workbench, asked: tuple[str, str], t: float | str | None, curve
     task = PairTask(a, b, space, title, (), (), how, fit)
     if not owner:
         shared_labels({key: bench.made(key) for key in (a, b)})
-    point = PathPoint(bench.evaluator, bench.store, task, along, owner)
+    point = PathPoint(bench.evaluator, task, along, owner)
     try:
         weights, digest, fit_chosen_on = point.told(bench.made(owner or a).labels if bench.classifies else ())
     except CorruptArtefact as error:

@@ -7,14 +7,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raymc.report.sections import OF_MINIMA
 from raymc.sweep.section import Section
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from raymc.sweep.results import Sweep
-
-_OF_MINIMA = ("a", "b", "key", "head_source", "head_target")
 
 
 def analysis_tables(sweep: Sweep, sections: Sequence[Section]) -> dict[str, pd.DataFrame]:
@@ -25,7 +24,7 @@ def analysis_tables(sweep: Sweep, sections: Sequence[Section]) -> dict[str, pd.D
             continue
         renamed = {
             column: section.table[column].map(lambda key: names.get(str(key), str(key)))
-            for column in _OF_MINIMA
+            for column in OF_MINIMA
             if column in section.table.columns
         }
         place = re.sub(r"[^A-Za-z0-9_.-]+", "-", ".".join((section.name, section.curve, section.split, section.space)))

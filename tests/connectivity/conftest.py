@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,8 @@ LABELS = ("neg", "pos")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quietly_on_one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    backbones.quiet()
-    yield
-    torch.set_num_threads(threads)
+def _quietly(on_one_thread: None) -> None:
+    """All of this room."""
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_soup_of_two_is_the_midpoint_of_their_path(master, keys, evaluator, me
     out = torch.empty_like(soup)
     Linear(found.vector(kind, model, a, LABELS)[0], found.vector(kind, model, b, LABELS)[0]).point(0.5, out)
     assert torch.equal(soup, out)
-    half = PathPoint(found, store, PairTask(a, b, space, "linear", (), ()), 0.5)
+    half = PathPoint(found, PairTask(a, b, space, "linear", (), ()), 0.5)
     assert torch.equal(half.point(LABELS).flat, out)
     assert half.score("test") == Mixtures(found, space).score(mixture(a, b), "test")
 
@@ -131,7 +131,7 @@ def test_a_point_of_a_path_scores_as_the_profile_there(master, keys, evaluator):
         task = PairTask(a, b, "weights", name, ("test",), ("path",), **more)
         (profile,) = found.pair(task, {})
         for i, t in enumerate(profile.t):
-            point = PathPoint(found, store, task, t)
+            point = PathPoint(found, task, t)
             score = point.score("test")
             assert score.loss == pytest.approx(profile.loss[i], abs=1e-7)
             assert score.metrics["accuracy"] == profile.metrics["accuracy"][i]
@@ -149,7 +149,7 @@ def test_a_point_with_the_head_of_one_end(master, keys, evaluator):
     for choice, owner in (("a", a), ("b", b)):
         (profile,) = found.pair(PairTask(a, b, "weights", "linear", ("test",), (choice,)), {})
         for i in (0, 2, 4):
-            point = PathPoint(found, store, PairTask(a, b, "weights", "linear", (), ()), profile.t[i], owner)
+            point = PathPoint(found, PairTask(a, b, "weights", "linear", (), ()), profile.t[i], owner)
             assert point.score("test").loss == pytest.approx(profile.loss[i], abs=1e-7)
             head = plain(store.folder("minima", owner)).state_dict()["classifier.weight"]
             assert torch.equal(point.point(LABELS).model.state_dict()["classifier.weight"], head)

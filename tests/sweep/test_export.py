@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ from raymc.sweep.export import export
 from raymc.sweep.ingredients import cluster_of, find, last_of_runs, members_of, ranked
 from raymc.sweep.results import Sweep, open_sweep, write_sweep
 from raymc.sweep.tables import assemble
-from raymc.tasks import backbones
 from raymc.tasks.rows import labels_of
 from raymc.training.curve_fit import fit_curve
 from raymc.training.finetune import finetune
@@ -53,12 +51,8 @@ Score = tuple[float, float]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quietly_on_one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    backbones.quiet()
-    yield
-    torch.set_num_threads(threads)
+def _quietly(on_one_thread: None) -> None:
+    """All of this room."""
 
 
 @pytest.fixture(scope="module")

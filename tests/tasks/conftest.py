@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from transformers import (
 
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks import backbones
 
 LABELS = ("no", "maybe", "yes")
 POSITIONS = 24
@@ -58,12 +57,8 @@ _TINY = {
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quietly_on_one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    backbones.quiet()
-    yield
-    torch.set_num_threads(threads)
+def _quietly(on_one_thread: None) -> None:
+    """All of this room."""
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedToken
 
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks import backbones
 from raymc.training.finetune import finetune
 from raymc.training.parallel import Group
 
@@ -31,12 +30,8 @@ POSITIONS = 16
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quietly_on_one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    backbones.quiet()
-    yield
-    torch.set_num_threads(threads)
+def _quietly(on_one_thread: None) -> None:
+    """All of this room."""
 
 
 @pytest.fixture(scope="session")
