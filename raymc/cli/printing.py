@@ -27,7 +27,7 @@ def print_sweep(
     barriers = sweep.barriers()
     chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
     spaces = ", ".join(sorted(set(chosen["space"]))) or "-"
-    points = sweep.spec.connectivity.points
+    points = sweep.spec.connectivity.point_count
     heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
     print_matrix(frame, names, heading, weak=weak)
     if len(barriers):

@@ -17,6 +17,7 @@ from raymc.landscape.curves import lengths
 from raymc.landscape.distances import l2_and_cosine
 from raymc.landscape.grid import even_points
 from raymc.specs.errors import RaymcError
+from raymc.specs.exactness import Computed
 from raymc.specs.keys import canonical
 from raymc.specs.results import Evaluation, Profile
 from raymc.store import layout
@@ -40,14 +41,12 @@ class Evaluator:
         store: Store,
         sets: TokenSets,
         *,
-        points: int,
-        precision: str = "fp32",
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
         token_budget: int = 4096,
     ):
         self._store, self._sets, self._token_budget = store, sets, token_budget
-        self._t, self._precision, self._device, self._cache_bytes = even_points(points), precision, device, cache_bytes
+        self._device, self._cache_bytes = device, cache_bytes
         self._scorers: dict[tuple[str, str], Any] = {}
         self._models: OrderedDict[str, PointModel] = OrderedDict()
         self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
@@ -66,7 +65,7 @@ class Evaluator:
         results = []
         for split, group in zip(task.splits, task.groups or ("",) * len(task.splits), strict=True):
             labels = self.labels(split)
-            kind, model = self.opened(task.key, task.space, labels)
+            kind, model = self.opened(task.key, task.space, labels, task.precision)
             vector, weights = self.vector(kind, model, task.key, labels)
             model.flat.copy_(vector)
             model.refresh()
@@ -86,6 +85,7 @@ class Evaluator:
                     metrics=found.score.metrics,
                     seconds=seconds,
                     device=self._device,
+                    precision=task.precision,
                     row_file=write_rows(self._store, group, task.key, table) if group else "",
                 )
             )
@@ -114,13 +114,14 @@ class Evaluator:
             raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
         lender = "" if head == "path" else owner
         model, path, (a_weights, b_weights) = self.path(task, lender, labels)
+        t = even_points(task.points)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
         scorers = {n: self.scorer(owner, task.splits[n]) for n in numbers}
-        traces = {n: Trace(self._t, self._sets.labels[task.splits[n]]) for n in numbers}
-        seconds = dict.fromkeys(numbers, 0.0)
-        end_of = {0: 0, len(self._t) - 1: 1}
-        for index in (0, len(self._t) - 1, *range(1, len(self._t) - 1)):
+        traces = {n: Trace(t, self._sets.labels[task.splits[n]]) for n in numbers}
+        seconds, passes = dict.fromkeys(numbers, 0.0), dict.fromkeys(numbers, 0)
+        end_of = {0: 0, len(t) - 1: 1}
+        for index in (0, len(t) - 1, *range(1, len(t) - 1)):
             written = False
             for n in numbers:
                 known = self._known(task, n, end_of[index], ends, (a_weights, b_weights)) if index in end_of else None
@@ -128,16 +129,17 @@ class Evaluator:
                     traces[n].add(index, known)
                     continue
                 if not written:
-                    path.curve.point(self._t[index], model.flat)
+                    path.curve.point(t[index], model.flat)
                     model.refresh()
                     written = True
                 started = time.perf_counter()
                 try:
                     traces[n].add(index, seen(scorers[n].by_row(model.model)))
                 except RaymcError as error:
-                    raise RaymcError(f"split {task.splits[n]}, t = {self._t[index]:g}: {error}") from error
+                    raise RaymcError(f"split {task.splits[n]}, t = {t[index]:g}: {error}") from error
                 seconds[n] += time.perf_counter() - started
-        length = tuple(lengths(path.curve, self._t, chords=32))
+                passes[n] += 1
+        length = tuple(lengths(path.curve, t, chords=32))
         found: dict[int, Profile] = {}
         for n, trace in traces.items():
             scorer, doubt = scorers[n], trace.uncertainty()
@@ -153,7 +155,9 @@ class Evaluator:
                 head=lender or "path",
                 rows=scorer.rows,
                 tokens=scorer.tokens,
-                t=tuple(self._t),
+                precision=task.precision,
+                passes=passes[n],
+                t=tuple(t),
                 loss=trace.loss(),
                 metrics=trace.metrics(),
                 length=length,
@@ -192,7 +196,7 @@ class Evaluator:
         `lender`: the key of the end whose head is fixed all along, empty where the head is the path's own. `labels`:
         the order of the heads' rows. Raises RaymcError where it doesn't fit, CorruptArtefact: something is damaged.
         """
-        kind, model = self.opened(lender or task.a, task.space, labels)
+        kind, model = self.opened(lender or task.a, task.space, labels, task.precision)
         (a, a_weights), (b, b_weights) = (
             self.vector(kind, model, key, labels, "" if key == lender else lender) for key in (task.a, task.b)
         )
@@ -214,13 +218,15 @@ class Evaluator:
             self._scorers[known] = make_scorer(self._sets.kind, tokens, self._token_budget, self._device)
         return self._scorers[known]
 
-    def opened(self, key: str, space: str, labels: tuple[str, ...]) -> tuple[str, PointModel]:
+    def opened(
+        self, key: str, space: str, labels: tuple[str, ...], precision: Computed = "fp32"
+    ) -> tuple[str, PointModel]:
         """A model of this minimum's kind, and what tells the kind: one in hand where it fits."""
         made = self._made(key)
         body = made.trial.model_dump(mode="json")
         folder = self._store.folder(layout.MINIMA, key)
         shape = architecture_of(folder) if is_whole(folder) else [body["model"], body["tuning"]]
-        kind = canonical([space, shape, labels])
+        kind = canonical([space, shape, labels, precision])
         if kind in self._models:
             self._models.move_to_end(kind)
         else:
@@ -229,7 +235,7 @@ class Evaluator:
                 for known in [known for known in self._endpoints if known[0] == gone]:
                     del self._endpoints[known]
             self._models[kind] = PointModel(folder, made.trial, made.labels, space, self._store)
-            self._models[kind].to(self._device, self._precision)
+            self._models[kind].to(self._device, precision)
         return kind, self._models[kind]
 
     def vector(

@@ -12,6 +12,7 @@ from raymc.connectivity.work import EndpointTask, PairTask, known_ends
 from raymc.landscape.grid import even_points
 from raymc.specs.curves import NamedCurve, Space
 from raymc.specs.errors import CorruptArtefact
+from raymc.specs.exactness import Computed
 from raymc.specs.fitting import Fitting, fit_content, fit_key
 from raymc.specs.methods import peft_type
 from raymc.specs.results import Evaluation, EvaluationSpec, Profile
@@ -32,7 +33,7 @@ class Connections:
 
     def __init__(self, spec: SweepSpec, store: Store, points: Mapping[str, Point], labels_of: LabelsOf = named_labels):
         self.spec, self.store = spec, store
-        self.t = even_points(spec.connectivity.points)
+        self.t = even_points(spec.connectivity.point_count)
         self.row_sets = {rows.name: rows for rows in spec.row_sets}
         self._order = sorted(points)
         self._place = {key: i for i, key in enumerate(self._order)}
@@ -113,6 +114,12 @@ class Connections:
         """Whether two minima are snapshots of one run."""
         return self.selection.same_trajectory(self._place[a], self._place[b])
 
+    @property
+    def precision(self) -> Computed:
+        """What passes compute in: as asked for, or as decided for this sweep (fp32 until then)."""
+        asked = self.spec.connectivity.precision
+        return "bf16" if asked == "bf16" else "fp32"
+
     # Where its records lie --------------------------------------------------------------------------------------
 
     def evaluation_key(self, split: str, space: str) -> str:
@@ -125,10 +132,10 @@ class Connections:
         head = head if head == "path" else "own"
         known = (kind, split, space, curve, head)
         if known not in self._keys:
-            rows, precision = self.row_sets[split], self.spec.connectivity.precision
-            how = EvaluationSpec(task=rows.task, split=rows.split, space=space, precision=precision, head=head)
+            rows, tolerance = self.row_sets[split], self.spec.connectivity.tolerance
+            how = EvaluationSpec(task=rows.task, split=rows.split, space=space, precision=self.precision, head=head)
             self._keys[known] = (
-                how.key() if kind == "evaluation" else how.profile_key(self._content(curve), len(self.t))
+                how.key() if kind == "evaluation" else how.profile_key(self._content(curve), len(self.t), tolerance)
             )
         return self._keys[known]
 
@@ -268,7 +275,8 @@ class Connections:
             splits = tuple(split for split in self.endpoint_splits(key) if not self._whole(corrupt, key, split))
             if splits:
                 space = self.space(key)
-                tasks.append(EndpointTask(key, space, splits, tuple(self.evaluation_key(s, space) for s in splits)))
+                groups = tuple(self.evaluation_key(split, space) for split in splits)
+                tasks.append(EndpointTask(key, space, splits, groups, self.precision))
         return tasks, corrupt
 
     def missing_pairs(self, keys: set[str]) -> tuple[list[PairTask], list[CorruptArtefact]]:
@@ -303,6 +311,9 @@ class Connections:
             self.fit_key(a, b, curve),
             tuple(self.profile_key(s, space, curve, head) for s, head in heads.items()) if kept else (),
             tuple((self.evaluation_key(s, self.space(a)), self.evaluation_key(s, self.space(b))) for s in heads),
+            len(self.t),
+            self.spec.connectivity.tolerance,
+            self.precision,
         )
 
     def _whole(self, corrupt: list[CorruptArtefact], a: str, split: str, b: str = "", curve: str = "") -> bool:

@@ -99,7 +99,8 @@ def _plane(
 ) -> tuple[PointModel, Plane, tuple[str, str, str]]:
     """(a model to write points into, the plane, the digests of the three minima's weights)."""
     evaluator.begin()
-    kind, model = evaluator.opened(task.through[0], task.space, labels)
+    precision = task.precision if isinstance(task, LineTask) else "fp32"
+    kind, model = evaluator.opened(task.through[0], task.space, labels, precision)
     (a, one), (b, two), (c, three) = (evaluator.vector(kind, model, key, labels) for key in task.through)
     return model, Plane(a, b, c), (one, two, three)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +16,7 @@ from raymc.connectivity.work import PairTask
 from raymc.landscape.grid import even_points
 from raymc.specs.connectivity import PlaneSpec
 from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.exactness import Computed
 from raymc.specs.fields import nearest
 from raymc.specs.fitting import fit_content
 from raymc.specs.planes import PlaneLine, PlaneTrace, trace_key
@@ -52,6 +53,7 @@ class LineTask:
     points: int
     margin: float
     line: int
+    precision: Computed = "fp32"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Planes:
     def line_key(self, grid: Grid, split: str) -> str:
         known = (split, grid.space, grid.points, grid.margin)
         if known not in self._groups:
-            rows, precision = self._connections.row_sets[split], self._connections.spec.connectivity.precision
+            rows, precision = self._connections.row_sets[split], self._connections.precision
             how = EvaluationSpec(task=rows.task, split=rows.split, space=grid.space, precision=precision)
             self._groups[known] = how.plane_key(grid.points, grid.margin)
         return self._groups[known]
@@ -178,7 +180,8 @@ class Planes:
                     split for split in grid.splits if not self._whole(corrupt, self.line, grid, split, number)
                 )
                 if splits:
-                    tasks.append(LineTask(grid.through, grid.space, splits, grid.points, grid.margin, number))
+                    task = LineTask(grid.through, grid.space, splits, grid.points, grid.margin, number)
+                    tasks.append(replace(task, precision=self._connections.precision))
         return list(dict.fromkeys(tasks)), corrupt  # two names may be of one plane
 
     def missing_traces(self, keys: set[str]) -> tuple[list[TraceTask], list[CorruptArtefact]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from raymc.connectivity.heads import Choice
 from raymc.specs.curves import LinearCurve, NamedCurve, exact_ends
+from raymc.specs.exactness import Computed
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class EndpointTask:
     space: str
     splits: tuple[str, ...]
     groups: tuple[str, ...] = ()  # of each row set, where its file of rows goes; none given: it isn't kept
+    precision: Computed = "fp32"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class PairTask:
     fit: str = ""  # key of the fitted curve in the store
     groups: tuple[str, ...] = ()  # of each row set, where the file of its rows goes; none given: it isn't kept
     end_groups: tuple[tuple[str, str], ...] = ()  # of each row set, where those of the ends' evaluations lie
+    points: int = 26  # evenly spaced values of t
+    tolerance: float | None = None  # nats, of an adaptive profile; None: every point is evaluated
+    precision: Computed = "fp32"
 
     @property
     def known(self) -> tuple[tuple[bool, bool], ...]:

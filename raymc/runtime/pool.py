@@ -27,8 +27,6 @@ class EvaluatorSettings:
     """What every actor of the pool is made of."""
 
     storage: str
-    points: int
-    precision: str
     cpus: float
     gpus: float
     cache_bytes: int
@@ -61,8 +59,6 @@ class EvaluatorActor:
         self._evaluator = Evaluator(
             self._store,
             sets,
-            points=settings.points,
-            precision=settings.precision,
             device="cuda" if settings.gpus else "cpu",
             cache_bytes=settings.cache_bytes,
             token_budget=settings.token_budget,

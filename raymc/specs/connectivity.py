@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator,
 
 from raymc.specs.base import Flag, NonNegative, Number, Spec
 from raymc.specs.curves import NAME, LinearCurve, NamedCurve, Space
+from raymc.specs.exactness import AdaptivePoints, Auto, Points, Precision
 from raymc.specs.task import TaskSpec
 
 Head = Literal["auto", "path", "own"]
@@ -111,8 +112,10 @@ class ConnectivitySpec(Spec):
     curves: tuple[NamedCurve, ...] = Field(
         default=(LinearCurve(curve="linear"),), min_length=1, description="kinds of path, by name or with settings"
     )
-    points: Annotated[int, Field(strict=True, ge=3, le=10_001)] = Field(
-        default=26, description="evenly spaced values of t in [0, 1], both ends counted (the paper: 24 plus the ends)"
+    points: Points = Field(
+        default=AdaptivePoints(),
+        description="evenly spaced values of t in [0, 1], both ends counted (the paper: 24 plus the ends), each "
+        "evaluated; or adaptive: as few of them as an error bound allows",
     )
     splits: tuple[str, ...] = Field(default=("validation",), min_length=1)
     tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], ScoredTask] = Field(
@@ -131,8 +134,10 @@ class ConnectivitySpec(Spec):
         description="keep every row's loss and prediction at every point of a path, for intervals at any "
         "level and for knowledge along the path",
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the forward pass; interpolation, logits' loss and sums stay fp32 or wider"
+    precision: Precision = Field(
+        default="auto",
+        description="of the forward pass; interpolation, logits, loss and sums stay fp32 or wider. auto: fp32 for "
+        "small work, else bf16 where it is faster and its measured drift is small; what was chosen is recorded",
     )
 
     @field_validator("splits")
@@ -161,6 +166,23 @@ class ConnectivitySpec(Spec):
     def curve(self, title: str) -> NamedCurve:
         """A curve by its name in tables. Raises KeyError."""
         return next((one for one in self.curves if one.title == title), None) or _missing(title)
+
+    @property
+    def point_count(self) -> int:
+        """How many evenly spaced values of t a profile has."""
+        return self.points if isinstance(self.points, int) else self.points.adaptive.points
+
+    @property
+    def tolerance(self) -> float | None:
+        """Of adaptive profiles, in nats; None where every point is evaluated."""
+        return None if isinstance(self.points, int) else self.points.adaptive.tolerance
+
+    @property
+    def drift_tolerance(self) -> float | None:
+        """Of an automatic choice of the precision, in nats; None where the spec names it."""
+        if isinstance(self.precision, Auto):
+            return self.precision.auto.tolerance
+        return Auto().auto.tolerance if self.precision == "auto" else None
 
     @property
     def curve_names(self) -> tuple[str, ...]:

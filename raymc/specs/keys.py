@@ -13,6 +13,7 @@ MINIMUM_VERSION = 1
 BACKBONE_VERSION = 1
 EVALUATION_VERSION = 2  # calibration, and probabilities of every row beside it
 PROFILE_VERSION = 2  # agreement, divergence, lengths, intervals
+ADAPTIVE_VERSION = 1  # of the way adaptive profiles are taken, a part of their keys alone
 CURVE_VERSION = 1
 PLANE_VERSION = 1
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from raymc.specs.base import Spec
 from raymc.specs.content import dataset_content
-from raymc.specs.keys import EVALUATION_VERSION, PLANE_VERSION, PROFILE_VERSION, key_of
+from raymc.specs.keys import ADAPTIVE_VERSION, EVALUATION_VERSION, PLANE_VERSION, PROFILE_VERSION, key_of
 from raymc.specs.task import TaskSpec
 
 # By the model's kind, in the order of the tables' columns. The first is the accuracy of Frankle's barrier.
@@ -38,6 +38,7 @@ class Evaluation(Spec):
     metrics: dict[str, float]
     seconds: float
     device: str
+    precision: str = Field(default="fp32", description="what the pass computed in")
     row_file: str = Field(description="SHA-256 of the file with its losses and probabilities row by row")
 
 
@@ -54,9 +55,18 @@ class Profile(Spec):
     head: str = Field(default="path", description="path: interpolated; else the key of the end whose head is used")
     rows: int
     tokens: int
+    precision: str = Field(default="fp32", description="what the passes computed in")
     t: tuple[float, ...]
     loss: tuple[float, ...]
     metrics: dict[str, tuple[float, ...]]
+    evaluated: tuple[float, ...] = Field(
+        default=(),
+        description="adaptive: the t whose rows were all scored, which need be none of `t`; empty: all of `t`",
+    )
+    passes: float = Field(default=0.0, description="over the row set that it took, parts of one counted by their rows")
+    bound: float = Field(
+        default=0.0, description="nats: how far `loss` may be from an exhaustive profile's at any t; 0: it is one"
+    )
     length: tuple[float, ...] = Field(description="of the path from a to each t, in parameter units")
     fit: str = Field(default="", description="digest of the fitted curve's weights; empty: its ends alone decide it")
     chosen_on: str = Field(default="", description="split that the fitted curve's state was chosen on; empty: none")
@@ -94,21 +104,29 @@ class EvaluationSpec(Spec):
             "labels": list(self.task.labels or ()) or dataset_content(self.task.dataset, self.task.train_split),
             "rows": rows,
             "space": self.space,
-            "precision": self.precision,
+            "precision": "bf16, logits fp32" if self.precision == "bf16" else self.precision,
             **({"head": self.head} if self.head != "path" else {}),
         }
 
     def key(self) -> str:
         return key_of(self.content)
 
-    def profile_key(self, curve: Mapping[str, Any], points: int) -> str:
+    def profile_key(self, curve: Mapping[str, Any], points: int, tolerance: float | None = None) -> str:
         """Key of all profiles made alike; one pair's profile is this key and the two minima's.
 
-        `curve`: the content of the kind of path, with that of the rows that a fitted one is fitted on.
+        `curve`: the content of the kind of path, with that of the rows that a fitted one is fitted on. `tolerance`: of
+        an adaptive profile.
         """
-        return key_of(
-            {**self.content, "kind": "profile", "profile": PROFILE_VERSION, "curve": dict(curve), "points": points}
-        )
+        content = {
+            **self.content,
+            "kind": "profile",
+            "profile": PROFILE_VERSION,
+            "curve": dict(curve),
+            "points": points,
+        }
+        if tolerance is not None:
+            content |= {"adaptive": ADAPTIVE_VERSION, "tolerance": tolerance}
+        return key_of(content)
 
     def plane_key(self, points: int, margin: float) -> str:
         """Key of all planes made alike; one plane's is this key and the three minima's."""

@@ -30,11 +30,9 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
     traces, _ = planes.missing_traces(keys)
     if not endpoints and not pairs and not lines and not traces:
         return False
-    connectivity, evaluator = state.spec.connectivity, state.spec.resources.evaluator
+    evaluator = state.spec.resources.evaluator
     settings = EvaluatorSettings(
         storage=state.store.uri,
-        points=connectivity.points,
-        precision=connectivity.precision,
         cpus=shape.cpus,
         gpus=shape.gpus,
         cache_bytes=evaluator.cache,

@@ -81,7 +81,7 @@ def write(
         notes.append(f"figures on {chosen.chosen_on}, which it was chosen on, are optimistic")
     if weak := [bench.names[key] for key in chosen.coefficients if key in bench.sweep.weak()]:
         notes.append(f"below the floor: {', '.join(weak)}")
-    if bench.spec.connectivity.precision != "fp32":
+    if bench.connections.precision != "fp32":
         notes.append("scored in fp32, as it is written; the sweep's own figures are in another precision")
     labels = bench.made(chosen.owner).labels if bench.classifies else ()
     scores = {split: chosen.score(split) for split in splits}

@@ -51,8 +51,6 @@ class Workbench:
         self.evaluator = Evaluator(
             self.store,
             token_sets(self.spec, self.store.uri, list(self.names), adapted),
-            points=3,
-            precision="fp32",  # as the weights are that are written
             device="cuda" if torch.cuda.is_available() else "cpu",
             cache_bytes=resources.cache,
             token_budget=resources.token_budget,
@@ -73,7 +71,7 @@ class Workbench:
         table, nan = self.minima.set_index("key"), dict.fromkeys(("loss", *metrics), math.nan)
         columns = {split: {name: f"{split}_{name}" for name in nan} for split in splits}
         known = all(name in table.columns for of_split in columns.values() for name in of_split.values())
-        if known and self.spec.connectivity.precision == "fp32":
+        if known and self.connections.precision == "fp32":
             found = {s: {name: float(table[one][key]) for name, one in columns[s].items()} for s in splits}
         else:
             found = dict.fromkeys(splits, nan)

@@ -164,14 +164,14 @@ def tokens(sweep, backbone) -> dict[str, Tokens]:
 
 @pytest.fixture(scope="session")
 def evaluator(tokens, keys, master) -> Callable[..., Evaluator]:
-    """evaluator(store, points=5, labels=LABELS, tokens=..., trials={}, **options): row sets of one task."""
+    """evaluator(store, labels=LABELS, tokens=..., trials={}, **options): row sets of one task."""
     digest = backbones.tokenizer_digest(master[0].folder("minima", keys["full"][0]))
 
     def make(
         store: Store, labels: tuple[str, ...] = LABELS, tokens: Any = tokens, trials: Any = None, **options: Any
     ) -> Evaluator:
         sets = TokenSets("classifier", {digest: tokens}, dict.fromkeys(tokens, labels), trials or {})
-        return Evaluator(store, sets, **{"points": 5, **options})
+        return Evaluator(store, sets, **options)
 
     return make
 

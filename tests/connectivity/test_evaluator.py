@@ -47,12 +47,15 @@ def endpoints(evaluator: Evaluator, keys: tuple[str, ...], spaces: tuple[str, ..
     }
 
 
-def join(evaluator: Evaluator, a: str, b: str, space: str, ends=None, splits=BOTH) -> dict[str, Profile]:
+def join(
+    evaluator: Evaluator, a: str, b: str, space: str, ends=None, splits=BOTH, precision="fp32", points=5
+) -> dict[str, Profile]:
     """Profiles by split, from endpoints scored in their own spaces."""
     found = ends or endpoints(evaluator, (a, b), (space, space), splits)
     both = {split: (found[a][split], found[b][split]) for split in splits}
     heads = ("path",) * len(splits)
-    return {profile.split: profile for profile in evaluator.pair(PairTask(a, b, space, "linear", splits, heads), both)}
+    task = PairTask(a, b, space, "linear", splits, heads, points=points, precision=precision)
+    return {profile.split: profile for profile in evaluator.pair(task, both)}
 
 
 def plain(folder: Path) -> Any:
@@ -219,14 +222,14 @@ def test_splits_do_not_change_each_other(master, keys, evaluator):
 
 def test_points_that_two_grids_share_are_the_same(master, keys, evaluator):
     a, b = keys["full"][:2]
-    few, many = (join(evaluator(master[0], points=n), a, b, "weights")["test"] for n in (3, 5))
+    few, many = (join(evaluator(master[0]), a, b, "weights", points=n)["test"] for n in (3, 5))
     assert few.loss == many.loss[::2]
     assert few.t == many.t[::2]
 
 
 def test_bfloat16_is_near_float32(master, keys, evaluator):
     a, b = keys["full"][:2]
-    wide, narrow = (join(evaluator(master[0], precision=p), a, b, "weights")["validation"] for p in ("fp32", "bf16"))
+    wide, narrow = (join(evaluator(master[0]), a, b, "weights", precision=p)["validation"] for p in ("fp32", "bf16"))
     assert narrow.loss == pytest.approx(wide.loss, abs=0.05)
     assert narrow.loss != wide.loss
     assert narrow.distance_l2 == wide.distance_l2
@@ -261,7 +264,9 @@ def test_corrupt_weights_are_found_before_they_are_used(store, keys, evaluator, 
         for action in (
             lambda key=key: endpoints(found, (key,), (space,)),
             lambda key=key: endpoints(evaluator(store), (key,), (space,)),
-            lambda key=key: found.pair(PairTask(*sorted((key, c)), space, "linear", ("test",), ("path",)), {}),
+            lambda key=key: found.pair(
+                PairTask(*sorted((key, c)), space, "linear", ("test",), ("path",), points=5), {}
+            ),
         ):
             with pytest.raises(CorruptArtefact, match="SHA-256 differs") as caught:
                 action()
@@ -327,7 +332,7 @@ def test_another_tokenizer_is_refused(store, keys, evaluator, sweep, backbone, a
     message = refused(lambda: endpoints(evaluator(store), (other,), ("weights",)))
     assert message == f"{other} has a tokenizer that split validation was not read with"
     ends = dict.fromkeys(BOTH, (None, None))
-    task = PairTask(keys["full"][0], other, "weights", "linear", BOTH, ("path", "path"))
+    task = PairTask(keys["full"][0], other, "weights", "linear", BOTH, ("path", "path"), points=5)
     assert "different tokenizers" in refused(lambda: evaluator(store).pair(task, ends))
 
 
@@ -400,14 +405,14 @@ def test_each_task_is_scored_with_the_head_of_the_end_tuned_on_it(
     foreign = tokenize(tokenizer, read_rows(spec.task, "test"), THREE, spec.task, "classifier")
     digest = tokenizer_digest(store.folder("minima", mine))
     sets = TokenSets("classifier", {digest: {"two": tokens["test"], "three": foreign}}, {"two": LABELS, "three": THREE})
-    found = Evaluator(store, sets, points=5)
+    found = Evaluator(store, sets)
     a, b = sorted((mine, other))
     heads = ("a", "b") if a == mine else ("b", "a")
     ends = {
         split: tuple(found.endpoint(EndpointTask(key, space, (split,)))[0] if key == owner else None for key in (a, b))
         for split, owner in (("two", mine), ("three", other))
     }
-    two, third = found.pair(PairTask(a, b, space, "linear", ("two", "three"), heads), ends)
+    two, third = found.pair(PairTask(a, b, space, "linear", ("two", "three"), heads, points=5), ends)
     assert (two.head, third.head) == (mine, other)
     bodies = {key: plain(store.folder("minima", key)) for key in (a, b)}
     texts = read_rows(spec.task, "test").text
@@ -434,7 +439,7 @@ def test_labels_in_another_order_are_matched_by_name(master, keys, tokens, evalu
     """A path's loss doesn't depend on the order in which a task names its labels."""
     turned = {split: dataclasses.replace(part, labels=1 - part.labels) for split, part in tokens.items()}
     a, b = sorted(keys["full"][:2])
-    task = PairTask(a, b, "weights", "linear", BOTH, ("path", "path"))
+    task = PairTask(a, b, "weights", "linear", BOTH, ("path", "path"), points=5)
     straight = evaluator(master[0]).pair(task, {})
     swapped = evaluator(master[0], labels=("pos", "neg"), tokens=turned).pair(task, {})
     for one, other in zip(straight, swapped, strict=True):
@@ -450,7 +455,7 @@ def test_an_end_with_both_heads_is_not_mixed_up(master, keys, evaluator):
     found = evaluator(master[0])
     ends = endpoints(found, (a, b), ("weights",) * 2)
     both = {split: (ends[a][split], ends[b][split]) for split in BOTH}
-    for profile in found.pair(PairTask(a, b, "weights", "linear", BOTH, ("a", "a")), both):
+    for profile in found.pair(PairTask(a, b, "weights", "linear", BOTH, ("a", "a"), points=5), both):
         assert profile.loss[0] == ends[a][profile.split].loss
         assert profile.loss[-1] != ends[b][profile.split].loss
 
@@ -509,7 +514,7 @@ def test_models_without_a_head_are_read_once_for_tasks_of_any_labels(sweep, back
         for name, (labels, task) in tasks.items()
     }
     digest = tokenizer_digest(store.folder("minima", a))
-    found = Evaluator(store, TokenSets("causal", {digest: tokens}, {name: tasks[name][0] for name in tasks}), points=3)
-    one, two = found.pair(PairTask(a, b, "weights", "linear", ("one", "two"), ("path", "path")), {})
+    found = Evaluator(store, TokenSets("causal", {digest: tokens}, {name: tasks[name][0] for name in tasks}))
+    one, two = found.pair(PairTask(a, b, "weights", "linear", ("one", "two"), ("path", "path"), points=3), {})
     assert one.loss != two.loss
     assert found.loads == 2

@@ -128,7 +128,7 @@ def test_a_point_of_a_path_scores_as_the_profile_there(master, keys, evaluator):
     found = evaluator(store)
     for how, name in ((None, "linear"), (SphericalCurve(curve="spherical"), "spherical")):
         more = {} if how is None else {"how": how}
-        task = PairTask(a, b, "weights", name, ("test",), ("path",), **more)
+        task = PairTask(a, b, "weights", name, ("test",), ("path",), points=5, **more)
         (profile,) = found.pair(task, {})
         for i, t in enumerate(profile.t):
             point = PathPoint(found, task, t)
@@ -147,7 +147,7 @@ def test_a_point_with_the_head_of_one_end(master, keys, evaluator):
     store, (a, b) = master[0], sorted(keys["full"])[:2]
     found = evaluator(store)
     for choice, owner in (("a", a), ("b", b)):
-        (profile,) = found.pair(PairTask(a, b, "weights", "linear", ("test",), (choice,)), {})
+        (profile,) = found.pair(PairTask(a, b, "weights", "linear", ("test",), (choice,), points=5), {})
         for i in (0, 2, 4):
             point = PathPoint(found, PairTask(a, b, "weights", "linear", (), ()), profile.t[i], owner)
             assert point.score("test").loss == pytest.approx(profile.loss[i], abs=1e-7)

@@ -99,6 +99,7 @@ def test_at_first_all_is_missing(store, full, connections):
     kept = {
         "groups": tuple(found.profile_key(split, "weights", "linear") for split in both),
         "end_groups": tuple((group, group) for group in groups),
+        "points": 5,
     }
     assert pairs == [PairTask(a, b, "weights", "linear", both, ("path", "path"), **kept) for a, b in expected]
     assert {task.how for task in pairs} == {LinearCurve(curve="linear")}

@@ -74,7 +74,7 @@ def along(store, ends, connections, trials, evaluator) -> Callable[..., tuple[Pr
     def score(curve: Any, **options: Any) -> tuple[Profile, PairTask]:
         found = connections(store, {key: trials[key] for key in ends}, curves=[curve], splits=["test"], rows=False)
         (task,) = found.missing_pairs(set(ends))[0]
-        task = PairTask(*ends, task.space, task.curve, task.splits, task.heads, task.how, task.fit)
+        task = PairTask(*ends, task.space, task.curve, task.splits, task.heads, task.how, task.fit, points=5)
         return join(evaluator(store, **options), task), task
 
     return score

@@ -108,7 +108,7 @@ def ran(spec: SweepSpec, store: Store) -> Sweep:
         fitting = connections.fitting(*fit)
         fit_curve(fitting, store, Group(), checkpoint_every=0, log_every=6, report=lambda _: None)
     sets = token_sets(spec, store.uri, list(points))
-    evaluator = Evaluator(store, sets, points=spec.connectivity.points)
+    evaluator = Evaluator(store, sets)
     for task in connections.missing_endpoints(set(points))[0]:
         for found in evaluator.endpoint(task):
             connections.put(found)
