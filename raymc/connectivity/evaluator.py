@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
+import numpy as np
 import torch
 
+from raymc.connectivity.passes import Passes, RowScorer
 from raymc.connectivity.paths import Path, path_of
 from raymc.connectivity.token_sets import TokenSets
 from raymc.connectivity.traces import Seen, Trace, seen, seen_before, table_of
@@ -47,7 +48,7 @@ class Evaluator:
     ):
         self._store, self._sets, self._token_budget = store, sets, token_budget
         self._device, self._cache_bytes = device, cache_bytes
-        self._scorers: dict[tuple[str, str], Any] = {}
+        self._scorers: dict[tuple[str, str], RowScorer] = {}
         self._models: OrderedDict[str, PointModel] = OrderedDict()
         self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
         self._rows: OrderedDict[tuple[str, str, str], RowTable] = OrderedDict()
@@ -117,32 +118,22 @@ class Evaluator:
         t = even_points(task.points)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
-        scorers = {n: self.scorer(owner, task.splits[n]) for n in numbers}
-        traces = {n: Trace(t, self._sets.labels[task.splits[n]]) for n in numbers}
-        seconds, passes = dict.fromkeys(numbers, 0.0), dict.fromkeys(numbers, 0)
-        end_of = {0: 0, len(t) - 1: 1}
-        for index in (0, len(t) - 1, *range(1, len(t) - 1)):
-            written = False
+        passes = Passes(model, path.curve, {task.splits[n]: self.scorer(owner, task.splits[n]) for n in numbers})
+        traces = {task.splits[n]: Trace(t, self._sets.labels[task.splits[n]]) for n in numbers}
+        for index in (0, len(t) - 1):
             for n in numbers:
-                known = self._known(task, n, end_of[index], ends, (a_weights, b_weights)) if index in end_of else None
-                if known is not None:
-                    traces[n].add(index, known)
-                    continue
-                if not written:
-                    path.curve.point(t[index], model.flat)
-                    model.refresh()
-                    written = True
-                started = time.perf_counter()
-                try:
-                    traces[n].add(index, seen(scorers[n].by_row(model.model)))
-                except RaymcError as error:
-                    raise RaymcError(f"split {task.splits[n]}, t = {t[index]:g}: {error}") from error
-                seconds[n] += time.perf_counter() - started
-                passes[n] += 1
+                known = self._known(task, n, 1 if index else 0, ends, (a_weights, b_weights))
+                split = task.splits[n]
+                traces[split].add(index, known or passes.at(t[index], (split,))[split])
+        for index in range(1, len(t) - 1):
+            for split, point in passes.at(t[index]).items():
+                traces[split].add(index, point)
         length = tuple(lengths(path.curve, t, chords=32))
         found: dict[int, Profile] = {}
-        for n, trace in traces.items():
-            scorer, doubt = scorers[n], trace.uncertainty()
+        for n in numbers:
+            split = task.splits[n]
+            scorer, trace = passes.scorers[split], traces[split]
+            doubt = trace.uncertainty()
             name = f"{task.a}-{task.b}"
             found[n] = Profile(
                 a=task.a,
@@ -151,12 +142,12 @@ class Evaluator:
                 b_weights=b_weights,
                 curve=task.curve,
                 space=task.space,
-                split=task.splits[n],
+                split=split,
                 head=lender or "path",
                 rows=scorer.rows,
                 tokens=scorer.tokens,
                 precision=task.precision,
-                passes=passes[n],
+                passes=passes.count[split],
                 t=tuple(t),
                 loss=trace.loss(),
                 metrics=trace.metrics(),
@@ -168,7 +159,7 @@ class Evaluator:
                 row_file=write_rows(self._store, task.groups[n], name, trace.table()) if task.groups else "",
                 distance_l2=distance,
                 cosine=cosine,
-                seconds=seconds[n],
+                seconds=passes.seconds[split],
                 device=self._device,
             )
         return found
@@ -207,16 +198,22 @@ class Evaluator:
         """The order of the logits that a row set is scored in; () for models that score any labels' texts."""
         return self._sets.labels[split] if self._sets.kind == "classifier" else ()
 
-    def scorer(self, key: str, split: str) -> Any:
-        """What scores a model on a row set, as the tokenizer of a minimum reads it: see tasks.scoring.make_scorer."""
+    def scorer(self, key: str, split: str, rows: np.ndarray | None = None) -> RowScorer:
+        """What scores a model on a row set, as the tokenizer of a minimum reads it: see tasks.scoring.make_scorer.
+
+        `rows`: the numbers of some of its rows; made anew at each call, where the whole set is made ready once.
+        """
         made = self._made(key)
         known = (made.tokenizer, split)
-        if known not in self._scorers:
-            if made.tokenizer not in self._sets.tokens:
-                raise RaymcError(f"{made.trial.key} has a tokenizer that split {split} was not read with")
-            tokens = self._sets.tokens[made.tokenizer][split]
-            self._scorers[known] = make_scorer(self._sets.kind, tokens, self._token_budget, self._device)
-        return self._scorers[known]
+        if rows is None and known in self._scorers:
+            return self._scorers[known]
+        if made.tokenizer not in self._sets.tokens:
+            raise RaymcError(f"{made.trial.key} has a tokenizer that split {split} was not read with")
+        tokens = self._sets.tokens[made.tokenizer][split]
+        scorer = make_scorer(self._sets.kind, tokens, self._token_budget, self._device, rows)
+        if rows is None:
+            self._scorers[known] = scorer
+        return scorer
 
     def opened(
         self, key: str, space: str, labels: tuple[str, ...], precision: Computed = "fp32"

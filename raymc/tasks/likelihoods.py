@@ -25,19 +25,27 @@ class _Run:
 class Likelihoods:
     """A split's prompts made ready on a device. `order`: row numbers as the results come; `tokens`: real ones a call.
 
+    `rows`: the row numbers that are scored, each once; None: all.
     Padding is on the right and masked, so a position is what it would be without padding: a causal model can't look
     at what follows, and an encoder is told what is padding.
     """
 
-    def __init__(self, kind: str, tokens: Tokens, token_budget: int, device: torch.device | str):
+    def __init__(
+        self,
+        kind: str,
+        tokens: Tokens,
+        token_budget: int,
+        device: torch.device | str,
+        rows: np.ndarray | None = None,
+    ):
         self._causal, self._count = kind == "causal", len(tokens.choices)
         self._runs = _runs(tokens.choices, device)
         longest = max(len(run.target) - 1 for run in self._runs)
-        batches = budget_batches(tokens, token_budget, longest if self._causal else 0)
+        batches = budget_batches(tokens, token_budget, longest if self._causal else 0, rows)
         self.order = np.concatenate(batches)
-        prompts, rows = int(tokens.offsets[-1]), len(tokens)
+        prompts, count = int(tokens.lengths[self.order].sum()), len(self.order)
         if self._causal:
-            self.tokens = sum(prompts + rows * (len(run.target) - 1) for run in self._runs)
+            self.tokens = sum(prompts + count * (len(run.target) - 1) for run in self._runs)
             self._lengths = [torch.from_numpy(tokens.lengths[batch]).to(device) for batch in batches]
             self._shortest = [int(tokens.lengths[batch].min()) for batch in batches]
             self._batches = [
@@ -45,7 +53,7 @@ class Likelihoods:
                 for batch in batches
             ]
         else:
-            self.tokens = prompts + rows * sum(len(run.target) for run in self._runs)
+            self.tokens = prompts + count * sum(len(run.target) for run in self._runs)
             self._batches = [[gather(tokens, batch, device)] for batch in batches]
         for part in (part for parts in self._batches for part in parts):
             del part["labels"]

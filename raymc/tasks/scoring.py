@@ -50,13 +50,22 @@ class RowScores:
 
 
 class Scorer:
-    """A split made ready for a classifier on a device: batches are padded once and used for every point of a path."""
+    """A split made ready for a classifier on a device: batches are padded once and used for every point of a path.
 
-    def __init__(self, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"):
-        self.rows, self.tokens = len(tokens), int(tokens.offsets[-1])
-        order = budget_batches(tokens, token_budget)
-        batches = [gather(tokens, rows, device) for rows in order]
+    `rows`: the row numbers of the split that are scored, each once; None: all.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        token_budget: int,
+        device: torch.device | str = "cpu",
+        rows: np.ndarray | None = None,
+    ):
+        order = budget_batches(tokens, token_budget, rows=rows)
+        batches = [gather(tokens, batch, device) for batch in order]
         self._order = np.concatenate(order)
+        self.rows, self.tokens = len(self._order), int(tokens.lengths[self._order].sum())
         self._labels = [batch.pop("labels") for batch in batches]
         self._batches = batches
 
@@ -90,10 +99,17 @@ class TextScorer:
     the accuracy and one more, F1 = 0, in the mean of macro-F1.
     """
 
-    def __init__(self, kind: str, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"):
-        self._likelihoods = Likelihoods(kind, tokens, token_budget, device)
+    def __init__(
+        self,
+        kind: str,
+        tokens: Tokens,
+        token_budget: int,
+        device: torch.device | str = "cpu",
+        rows: np.ndarray | None = None,
+    ):
+        self._likelihoods = Likelihoods(kind, tokens, token_budget, device, rows)
         self._generates = kind == "seq2seq"
-        self.rows, self.tokens = len(tokens), self._likelihoods.tokens
+        self.rows, self.tokens = len(self._likelihoods.order), self._likelihoods.tokens
         order = self._likelihoods.order
         self._gold, self._terms = tokens.labels[order], tokens.target_lengths[order]
 
@@ -113,16 +129,21 @@ class TextScorer:
 
 
 def make_scorer(
-    kind: str, tokens: Tokens, token_budget: int, device: torch.device | str = "cpu"
+    kind: str,
+    tokens: Tokens,
+    token_budget: int,
+    device: torch.device | str = "cpu",
+    rows: np.ndarray | None = None,
 ) -> Scorer | TextScorer:
     """What scores a model of a kind (classifier, seq2seq, causal) on a split tokenized for that kind.
 
-    Its `rows` are the split's and its `tokens` the real ones (no padding) that one call computes; calling it with a
-    model gives a Score with the metrics of raymc.specs.results.METRICS, and `by_row` what they are made of.
+    `rows`: the row numbers of the split to score, each once; None: all. The scorer's `rows` say how many these are, and
+    its `tokens` the real ones (no padding) that one call computes. Calling it with a model gives a Score with the
+    metrics of raymc.specs.results.METRICS, and `by_row` what they are made of.
     """
-    return (
-        Scorer(tokens, token_budget, device) if kind == "classifier" else TextScorer(kind, tokens, token_budget, device)
-    )
+    if kind == "classifier":
+        return Scorer(tokens, token_budget, device, rows)
+    return TextScorer(kind, tokens, token_budget, device, rows)
 
 
 def classification_metrics(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

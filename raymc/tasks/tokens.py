@@ -127,13 +127,15 @@ def _tensors(batch: dict[str, np.ndarray], device: torch.device | str) -> dict[s
     return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
 
 
-def budget_batches(tokens: Tokens, token_budget: int, more: int = 0) -> list[np.ndarray]:
+def budget_batches(
+    tokens: Tokens, token_budget: int, more: int = 0, rows: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Row numbers of batches cut by length: sorted by length, as many rows as fit rows x longest <= the budget.
 
-    Each row counts `more` tokens beside its own.
+    Each row counts `more` tokens beside its own. `rows`: the row numbers to batch, each once; None: all.
     """
     lengths = tokens.lengths + more
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(lengths, kind="stable") if rows is None else rows[np.argsort(lengths[rows], kind="stable")]
     batches, start = [], 0
     while start < len(order):
         end = start + 1

@@ -171,3 +171,16 @@ def test_metrics_are_scikit_learns(both: list[tuple[int, int]]):
 def test_metrics_by_hand(gold, predicted, accuracy: float, f1: float):
     found = classification_metrics(np.array(gold), np.array(predicted))
     assert found == {"accuracy": accuracy, "f1_macro": pytest.approx(f1)}
+
+
+def test_some_rows_score_as_they_do_among_all(model, tokens: Tokens):
+    """By their row numbers, in whatever order these are given."""
+    some = np.array([40, 3, 17, 0, 22])
+    whole, part = Scorer(tokens, 64).by_row(model), Scorer(tokens, 64, rows=some)
+    found = part.by_row(model)
+    assert sorted(found.order) == sorted(some)
+    assert (part.rows, part.tokens) == (5, int(tokens.lengths[some].sum()))
+    place = {row: i for i, row in enumerate(whole.order)}
+    there = [place[row] for row in found.order]
+    np.testing.assert_allclose(found.loss, whole.loss[there], atol=1e-6)
+    np.testing.assert_array_equal(found.gold, whole.gold[there])
