@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raymc.connectivity.heads import Heads, LabelsOf, named_labels
-from raymc.connectivity.pairs import fit_task
+from raymc.connectivity.records import fit_task
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints, shape_of
 from raymc.specs.curves import AlignedCurve, LinearCurve, NamedCurve, SphericalCurve

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
+from raymc.connectivity.records import Groups, Names, Records, fit_task, put
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
 from raymc.connectivity.work import EndpointTask, PairTask, known_ends
@@ -13,15 +13,13 @@ from raymc.landscape.grid import even_points
 from raymc.specs.curves import NamedCurve, Space
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.exactness import Computed
-from raymc.specs.fitting import Fitting, fit_content, fit_key
+from raymc.specs.fitting import Fitting, fit_key
 from raymc.specs.methods import peft_type
-from raymc.specs.results import Evaluation, EvaluationSpec, Profile
-from raymc.specs.sweep import Point, RowSet, SweepSpec
-from raymc.specs.task import TaskSpec
+from raymc.specs.results import Evaluation, Profile
+from raymc.specs.sweep import Point, SweepSpec
 from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.fitted import ends_fitted, ends_now
-from raymc.store.rows import has_rows
 from raymc.store.store import Store
 
 
@@ -46,9 +44,8 @@ class Connections:
         spaces: set[Space] = {*asked.values(), spec.connectivity.space}
         self._joints = {space: Joints(ordered, space) for space in spaces}
         self._spaces = asked
-        self._keys: dict[tuple[str, ...], str] = {}
+        self._groups, self._records = Groups(spec), Records(store, spec)
         self._fits: dict[tuple[str, str, str], str] = {}
-        self._contents: dict[str, dict[str, Any]] = {}
 
     # What is asked for ------------------------------------------------------------------------------------------
 
@@ -103,7 +100,7 @@ class Connections:
         if self._curves[curve].fitted is None:
             return ""
         if (a, b, curve) not in self._fits:
-            self._fits[a, b, curve] = fit_key(a, b, self.space(a, b, curve=curve), self._content(curve))
+            self._fits[a, b, curve] = fit_key(a, b, self.space(a, b, curve=curve), self._groups.content(curve))
         return self._fits[a, b, curve]
 
     def differs(self, a: str, b: str) -> str:
@@ -123,41 +120,16 @@ class Connections:
     # Where its records lie --------------------------------------------------------------------------------------
 
     def evaluation_key(self, split: str, space: str) -> str:
-        return self._key("evaluation", split, space)
+        return self._groups.evaluation(split, space, self.precision)
 
     def profile_key(self, split: str, space: str, curve: str, head: str = "path") -> str:
-        return self._key("profile", split, space, curve, head)
-
-    def _key(self, kind: str, split: str, space: str, curve: str = "", head: str = "path") -> str:
-        head = head if head == "path" else "own"
-        known = (kind, split, space, curve, head)
-        if known not in self._keys:
-            rows, tolerance = self.row_sets[split], self.spec.connectivity.tolerance
-            how = EvaluationSpec(task=rows.task, split=rows.split, space=space, precision=self.precision, head=head)
-            self._keys[known] = (
-                how.key() if kind == "evaluation" else how.profile_key(self._content(curve), len(self.t), tolerance)
-            )
-        return self._keys[known]
-
-    def _content(self, curve: str) -> dict[str, Any]:
-        if curve not in self._contents:  # it looks at the files of data sets: not once a pair
-            how = self._curves[curve]
-            self._contents[curve] = fit_content(how, fit_task(self.spec, how))
-        return self._contents[curve]
+        return self._groups.profile(split, space, self.precision, curve, head)
 
     # What there is ----------------------------------------------------------------------------------------------
 
     def evaluation(self, key: str, split: str) -> Evaluation | None:
         """The stored evaluation of an endpoint's present weights. Raises CorruptArtefact."""
-        group = self.evaluation_key(split, self.space(key))
-        try:
-            body = self.store.get(layout.EVALUATIONS, group, key)
-        except KeyError:
-            return None
-        found = Evaluation.model_validate(body).model_copy(update={"split": split})  # its name may be another sweep's
-        if found.weights != self.store.weights_digest(layout.MINIMA, key):
-            return None
-        return found if has_rows(self.store, group, key) else None
+        return self._records.evaluation(self.evaluation_key(split, self.space(key)), key, split)
 
     def profile(self, a: str, b: str, curve: str, split: str) -> Profile | None:
         """The stored profile between two minima's present weights. Raises CorruptArtefact."""
@@ -165,31 +137,20 @@ class Connections:
         if head is None:
             return None
         group = self.profile_key(split, self.space(a, b, curve=curve), curve, head)
-        try:
-            body = self.store.get(layout.PROFILES, group, f"{a}-{b}")
-        except KeyError:
-            return None
-        found = Profile.model_validate(body).model_copy(update={"split": split, "curve": curve})
-        if chosen_here(self.spec, self._curves[curve], self.row_sets[split]):
-            found = found.model_copy(update={"chosen_on": split})  # by this sweep's name of those rows
-        ends = ends_now(self.store, a, b)
-        fit = self.fit_key(a, b, curve)
-        fitted = self.store.weights_digest(layout.CURVES, fit) if fit and self.store.has(layout.CURVES, fit) else ""
-        whose = {"path": "path", "a": a, "b": b}[head]
-        if (found.a_weights, found.b_weights, found.fit, found.head) != (*ends, fitted, whose):
-            return None
-        kept = not self.spec.connectivity.rows or (found.row_file and has_rows(self.store, group, f"{a}-{b}"))
-        return found if kept else None
+        return self._records.profile(group, a, b, self._curves[curve], split, head, self.fit_key(a, b, curve))
 
-    def put(self, result: Evaluation | Profile) -> None:
-        """Keep a result; its `split` is the row set's name in this sweep."""
-        body = result.model_dump(mode="json")
-        if isinstance(result, Evaluation):
-            group = self.evaluation_key(result.split, self.space(result.minimum))
-            self.store.put(layout.EVALUATIONS, group, result.minimum, body)
-        else:
-            group = self.profile_key(result.split, result.space, result.curve, result.head)
-            self.store.put(layout.PROFILES, group, f"{result.a}-{result.b}", body)
+    def put(self, *results: Evaluation | Profile) -> None:
+        """Keep results; their `split` is the row set's name in this sweep."""
+        put(
+            self.store,
+            (
+                self.evaluation_key(found.split, self.space(found.minimum))
+                if isinstance(found, Evaluation)
+                else self.profile_key(found.split, found.space, found.curve, found.head)
+                for found in results
+            ),
+            results,
+        )
 
     # What is missing --------------------------------------------------------------------------------------------
 
@@ -199,7 +160,7 @@ class Connections:
 
     def done_endpoints(self, keys: set[str]) -> int:
         """How many (minimum, row set) evaluations there are; by a look at names alone."""
-        names = _Names(self.store, layout.EVALUATIONS)
+        names = Names(self.store, layout.EVALUATIONS)
         return sum(
             key in names.of(self.evaluation_key(split, self.space(key)))
             for key in keys & self._place.keys()
@@ -226,7 +187,7 @@ class Connections:
         self, keys: set[str], also_absent: bool = False
     ) -> Iterator[tuple[tuple[str, str], str, dict[str, Choice], list[str]]]:
         """(pair, curve, its heads, the row sets without a record)."""
-        names = _Names(self.store, layout.PROFILES)
+        names = Names(self.store, layout.PROFILES)
         for curve in self._curves:
             for a, b in self.pairs(None if also_absent else keys):
                 heads, space = self.heads(a, b), self.space(a, b, curve=curve)
@@ -275,8 +236,8 @@ class Connections:
             splits = tuple(split for split in self.endpoint_splits(key) if not self._whole(corrupt, key, split))
             if splits:
                 space = self.space(key)
-                groups = tuple(self.evaluation_key(split, space) for split in splits)
-                tasks.append(EndpointTask(key, space, splits, groups, self.precision))
+                records = tuple(self.evaluation_key(split, space) for split in splits)
+                tasks.append(EndpointTask(key, space, splits, records, True, self.precision))
         return tasks, corrupt
 
     def missing_pairs(self, keys: set[str]) -> tuple[list[PairTask], list[CorruptArtefact]]:
@@ -299,7 +260,6 @@ class Connections:
 
     def _task(self, a: str, b: str, how: NamedCurve, heads: Mapping[str, Choice]) -> PairTask:
         curve, space = how.title, self.space(a, b, curve=how.title)
-        kept = self.spec.connectivity.rows
         return PairTask(
             a,
             b,
@@ -309,7 +269,8 @@ class Connections:
             tuple(heads.values()),
             how,
             self.fit_key(a, b, curve),
-            tuple(self.profile_key(s, space, curve, head) for s, head in heads.items()) if kept else (),
+            tuple(self.profile_key(s, space, curve, head) for s, head in heads.items()),
+            self.spec.connectivity.rows,
             tuple((self.evaluation_key(s, self.space(a)), self.evaluation_key(s, self.space(b))) for s in heads),
             len(self.t),
             self.spec.connectivity.tolerance,
@@ -326,31 +287,3 @@ class Connections:
             corrupt.append(error)
             return False
         return found is not None
-
-
-def fit_task(spec: SweepSpec, how: NamedCurve) -> TaskSpec:
-    """The task whose training rows a curve is fitted on: as asked for, else the sweep's own."""
-    name = how.fitted.task if how.fitted is not None else None
-    if name is None:
-        return spec.task
-    scored = spec.connectivity.tasks[name]
-    return TaskSpec(**{field: getattr(scored, field) for field in TaskSpec.model_fields})
-
-
-def chosen_here(spec: SweepSpec, how: NamedCurve, rows: RowSet) -> bool:
-    """Whether a curve's state is chosen on the very rows of a row set."""
-    select = how.fitted.select if how.fitted is not None else None
-    return select == rows.split and fit_task(spec, how).dataset == rows.task.dataset
-
-
-class _Names:
-    """The names of a store's records by group, each group listed once."""
-
-    def __init__(self, store: Store, kind: str):
-        self._store, self._kind = store, kind
-        self._groups: dict[str, set[str]] = {}
-
-    def of(self, group: str) -> set[str]:
-        if group not in self._groups:
-            self._groups[group] = self._store.records(self._kind, group)
-        return self._groups[group]

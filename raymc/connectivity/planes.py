@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, TypeVar
 
 from raymc.connectivity.heads import Heads
-from raymc.connectivity.pairs import Connections, fit_task
+from raymc.connectivity.pairs import Connections
+from raymc.connectivity.records import fit_task
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Bases, Joints
 from raymc.connectivity.work import PairTask

@@ -16,8 +16,14 @@ class EndpointTask:
     key: str
     space: str
     splits: tuple[str, ...]
-    groups: tuple[str, ...] = ()  # of each row set, where its file of rows goes; none given: it isn't kept
+    records: tuple[str, ...] = ()  # group of each row set's record, and of its file of rows
+    keep_rows: bool = False
     precision: Computed = "fp32"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of each row set, where the file of its rows goes; empty: none is kept."""
+        return self.records if self.keep_rows else ()
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,17 @@ class PairTask:
     heads: tuple[Choice, ...]
     how: NamedCurve = field(default_factory=lambda: LinearCurve(curve="linear"))
     fit: str = ""  # key of the fitted curve in the store
-    groups: tuple[str, ...] = ()  # of each row set, where the file of its rows goes; none given: it isn't kept
+    records: tuple[str, ...] = ()  # group of each row set's record, and of its file of rows
+    keep_rows: bool = False
     end_groups: tuple[tuple[str, str], ...] = ()  # of each row set, where those of the ends' evaluations lie
     points: int = 26  # evenly spaced values of t
     tolerance: float | None = None  # nats, of an adaptive profile; None: every point is evaluated
     precision: Computed = "fp32"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of each row set, where the file of its rows goes; empty: none is kept."""
+        return self.records if self.keep_rows else ()
 
     @property
     def known(self) -> tuple[tuple[bool, bool], ...]:

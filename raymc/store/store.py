@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,11 @@ class Store:
         path = self.root / kind / group / f"{name}.json"
         text = json.dumps({"sha256": hashlib.sha256(canonical(body).encode()).hexdigest(), "body": body}, indent=1)
         self.write_file(path, text.encode())
+
+    def put_many(self, kind: str, group: str, bodies: Mapping[str, dict[str, Any]]) -> None:
+        """Write records."""
+        for name, body in bodies.items():
+            self.put(kind, group, name, body)
 
     def get(self, kind: str, group: str, name: str) -> dict[str, Any]:
         """Read one record. Raises CorruptArtefact where it isn't what was written, KeyError where there is none."""

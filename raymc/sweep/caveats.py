@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raymc.connectivity.pairs import chosen_here
+from raymc.connectivity.records import chosen_here
 from raymc.specs.curves import AlignedCurve, LinearCurve, SphericalCurve
 from raymc.specs.sweep import SweepSpec
 

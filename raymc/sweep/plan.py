@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raymc.connectivity.pairs import Connections, fit_task
+from raymc.connectivity.pairs import Connections
 from raymc.connectivity.planes import Planes
+from raymc.connectivity.records import fit_task
 from raymc.specs.content import backbone_folder, backbone_trajectory
 from raymc.specs.curves import AutoNebCurve
 from raymc.specs.errors import CorruptArtefact

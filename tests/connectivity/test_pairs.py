@@ -92,12 +92,13 @@ def test_at_first_all_is_missing(store, full, connections):
     endpoints, corrupt = found.missing_endpoints(set(full))
     both = ("validation", "test")
     groups = tuple(found.evaluation_key(split, "weights") for split in both)
-    assert endpoints == [EndpointTask(key, "weights", both, groups) for key in keys]
+    assert endpoints == [EndpointTask(key, "weights", both, groups, keep_rows=True) for key in keys]
     assert corrupt == []
     pairs, corrupt = found.missing_pairs(set(full))
     expected = [(keys[0], keys[1]), (keys[0], keys[2]), (keys[1], keys[2])]
     kept = {
-        "groups": tuple(found.profile_key(split, "weights", "linear") for split in both),
+        "records": tuple(found.profile_key(split, "weights", "linear") for split in both),
+        "keep_rows": True,
         "end_groups": tuple((group, group) for group in groups),
         "points": 5,
     }
@@ -469,7 +470,10 @@ def test_a_sweep_that_keeps_no_rows_of_pairs_asks_for_none(store, full, connecti
     """Those of minima are kept all the same: the ends of paths are read from them."""
     found = connections(store, full, rows=False)
     tasks = found.missing_pairs(set(full))[0]
-    assert {task.groups for task in tasks} == {()}
+    assert {(task.keep_rows, task.groups) for task in tasks} == {(False, ())}
+    assert {task.records for task in tasks} == {
+        task.records for task in connections(store, full).missing_pairs(set(full))[0]
+    }
     assert all(task.end_groups for task in tasks)
     assert all(task.groups for task in found.missing_endpoints(set(full))[0])
     complete(found, set(full))
