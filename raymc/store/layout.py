@@ -4,6 +4,7 @@ STORAGE/minima/KEY/            a minimum: Hugging Face or PEFT folder, minimum.j
 STORAGE/backbones/KEY/         a backbone that raymc pre-trained, likewise
 STORAGE/evaluations/KEY/A.json one endpoint on one split; KEY says how it was scored
 STORAGE/profiles/KEY/A-B.json  one pair along one curve on one split; KEY says how
+STORAGE/evaluations/KEY/STAMP-ID.jsonl  many of them in one file, as of profiles; see raymc.store.batches
 STORAGE/rows/KEY/...parquet     losses and predictions row by row, of an evaluation (A) or a profile (A-B)
 STORAGE/curves/KEY/            a fitted curve: curve.safetensors, curve.json, training.jsonl, MANIFEST.json
 STORAGE/planes/KEY/A-B-C-N.json one line of the grid of a plane through three minima
