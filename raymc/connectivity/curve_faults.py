@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from raymc.connectivity.heads import Heads, LabelsOf, named_labels
 from raymc.connectivity.records import fit_task
 from raymc.connectivity.selection import Selection
@@ -20,16 +22,19 @@ _BASE = {"backbone", "revision"}
 _BLOCKS = ("layers", "num_hidden_layers", "n_layer")  # where a configuration says how many there are
 
 
-def curve_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> Found:
-    """Tasks and splits of fits that there aren't, pairs without the labels of a fit, and spaces that don't go."""
-    selection = Selection(spec, spec.points)
+def curve_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: Selection | None = None) -> Found:
+    """Tasks and splits of fits that there aren't, pairs without the labels of a fit, and spaces that don't go.
+
+    `selection`: of its points, where there is one already.
+    """
+    selection = selection or Selection(spec, spec.points)
     for number, how in enumerate(spec.connectivity.curves):
         place: Place = ("connectivity", "curves", number)
         if how.fitted is not None:
             yield from _fit_faults(spec, how, place, selection, labels_of)
         if isinstance(how, AlignedCurve):
             joints = Joints(spec.points, how.space or spec.connectivity.space)
-            for i, j in _pairs(selection):
+            for i, j in _firsts(selection, joints.kinds):
                 if joints.known(i) and joints.known(j) and _space(joints, i, j) == "factors":
                     ends = f"{selection.names[i]} and {selection.names[j]}"
                     mergeable = all("delta_w" in spaces_of(selection.points[end].trial) for end in (i, j))
@@ -77,11 +82,12 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
     try:
         heads = Heads(spec, spec.points, labels_of)
         rows = RowSet(how.title, task, task.train_split)
-        unlike = [pair for pair in _pairs(selection) if heads.choose(*pair, rows) != "path"]
+        firsts = _firsts(selection, heads.classes([rows]))
+        unlike = next((pair for pair in firsts if heads.choose(*pair, rows) != "path"), None)
     except RaymcError:
         return  # the data can't be read, which is said of the task
-    if unlike:
-        i, j = unlike[0]
+    if unlike is not None:
+        i, j = unlike
         yield (
             place,
             f"{selection.names[i]} and {selection.names[j]} aren't both tuned on the labels of the rows it is fitted "
@@ -89,9 +95,10 @@ def _fit_faults(spec: SweepSpec, how: NamedCurve, place: Place, selection: Selec
         )
 
 
-def _pairs(selection: Selection) -> Iterator[tuple[int, int]]:
+def _firsts(selection: Selection, classes: list[int]) -> Iterator[tuple[int, int]]:
+    """The first selected pair of each two classes of minima, in order."""
     try:
-        yield from selection.pairs()
+        yield from selection.pairs().firsts(np.array(classes))
     except RaymcError:
         return  # an end that isn't there, which is said of the pairs
 

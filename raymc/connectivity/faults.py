@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, islice
+
+import numpy as np
 
 from raymc.connectivity.heads import Heads, LabelsOf, named_labels
 from raymc.connectivity.planes import plane_faults
@@ -13,7 +16,7 @@ from raymc.connectivity.shapes import Bases, Joints
 from raymc.specs.connectivity import PairSelection
 from raymc.specs.curves import Space
 from raymc.specs.errors import RaymcError
-from raymc.specs.factors import EXISTING, inside
+from raymc.specs.factors import EXISTING, inside, numbers_of
 from raymc.specs.fields import dotted_fields, is_field, nearest
 from raymc.specs.results import METRICS
 from raymc.specs.sweep import SweepSpec
@@ -25,9 +28,11 @@ _PAIRS: Place = ("connectivity", "pairs")
 _LOOKED_AT = 2000  # pairs, for a reason why none is selected
 
 
-def connectivity_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels) -> Found:
-    """(place in the spec, what is wrong) of all kinds below."""
-    selection = Selection(spec, spec.points)
+def connectivity_faults(
+    spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: Selection | None = None
+) -> Found:
+    """(place in the spec, what is wrong) of all kinds below. `selection`: of its points, where there is one already."""
+    selection = selection or Selection(spec, spec.points)
     yield from floor_faults(spec)
     found = list(selection_faults(spec, selection))
     yield from found
@@ -45,7 +50,7 @@ def selection_faults(spec: SweepSpec, selection: Selection | None = None) -> Fou
     yield from found
     if found or len(spec.points) < 2:
         return
-    if next(selection.pairs(), None) is None:
+    if not any(True for _ in selection.pairs()):
         yield from _why_none(selection)
     else:
         yield from _joint_faults(spec, selection)
@@ -78,7 +83,7 @@ def _end_faults(selection: Selection) -> Found:
 
 def _why_none(selection: Selection) -> Found:
     asked, known = selection.asked, selection.configurations
-    if next(selection.before_trajectories(), None) is not None:
+    if any(True for _ in selection.before_trajectories()):
         where = (*_PAIRS, "same_trajectory") if asked != PairSelection() else _PAIRS
         yield where, "no pair: all that it selects are snapshots of one run; same_trajectory: true joins them"
         return
@@ -122,13 +127,10 @@ def _joint_faults(spec: SweepSpec, selection: Selection) -> Found:
 def _unjoined(spec: SweepSpec, selection: Selection, space: Space, of_space: Place) -> Found:
     joints, bases = Joints(spec.points, space), Bases(spec.points)
     asked = space != "auto"
-    kinds = [(joints.kind(i), bases.kind(i)) for i in range(len(spec.points))]
-    seen: set[tuple[tuple[int, int], tuple[int, int]]] = set()
     told: set[str] = set()
-    for i, j in selection.pairs():
-        if (kinds[i], kinds[j]) in seen or not (joints.known(i) and joints.known(j)):
+    for i, j in _unlike_firsts(selection, joints, bases):
+        if not (joints.known(i) and joints.known(j)):
             continue
-        seen.add((kinds[i], kinds[j]))
         place = _PAIRS
         try:
             fault = bases.fault(i, j, joints.space(i, j))
@@ -137,6 +139,14 @@ def _unjoined(spec: SweepSpec, selection: Selection, space: Space, of_space: Pla
         if fault is not None and fault not in told:
             told.add(fault)
             yield place, f"{selection.names[i]} and {selection.names[j]} can't be joined: {fault}"
+
+
+def _unlike_firsts(selection: Selection, joints: Joints, bases: Bases) -> list[tuple[int, int]]:
+    """The first selected pair of each two kinds of minima, and of each two on one backbone or on two; in order."""
+    pairs, kinds = selection.pairs(), np.array(numbers_of(zip(joints.kinds, bases.kinds, strict=True)))
+    own = np.array(bases.bases)
+    one, two = replace(pairs, alike=(*pairs.alike, own)), replace(pairs, unlike=(*pairs.unlike, own))
+    return sorted({*one.firsts(kinds), *two.firsts(kinds)})
 
 
 # Heads and floor --------------------------------------------------------------------------------------------------
@@ -178,7 +188,9 @@ def head_faults(spec: SweepSpec, labels_of: LabelsOf = named_labels, selection: 
         if not scored[rows.name]:
             told.add(rows.task_name)
             yield place, f"a head that no minimum has: none is tuned on the labels {_listed(wanted[rows.name])}"
-        elif len(spec.points) > 1 and not any(heads.choose(i, j, rows) for i, j in selection.pairs()):
+        elif len(spec.points) > 1 and not any(
+            heads.choose(i, j, rows) for i, j in selection.pairs().firsts(np.array(heads.classes([rows])))
+        ):
             told.add(rows.task_name)
             labels = _listed(wanted[rows.name])
             if asked == "path":

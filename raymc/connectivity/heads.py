@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from raymc.specs.factors import numbers_of
 from raymc.specs.sweep import Point, RowSet, SweepSpec
 from raymc.specs.taken import existing_labels
 from raymc.specs.task import TaskSpec
@@ -28,12 +29,16 @@ class Heads:
 
     def __init__(self, spec: SweepSpec, points: Sequence[Point], labels_of: LabelsOf = named_labels):
         self._tasks, self._kinds = spec.connectivity.tasks, [point.trial.model.kind for point in points]
-        texts = [point.trial.task.model_dump_json() for point in points]
-        labels = {text: labels_of(point.trial.task) for text, point in zip(texts, points, strict=True)}
-        self._labels = [
-            existing_labels(point.trial.model) if point.existing else labels[text]
-            for text, point in zip(texts, points, strict=True)
-        ]
+        texts: dict[int, str] = {}  # points of a sweep share what they have alike
+        labels: dict[str, tuple[str, ...] | None] = {}
+        self._labels: list[tuple[str, ...] | None] = []
+        for point in points:
+            task = point.trial.task
+            text = texts.setdefault(id(task), "") or task.model_dump_json()
+            texts[id(task)] = text
+            if text not in labels:
+                labels[text] = labels_of(task)
+            self._labels.append(existing_labels(point.trial.model) if point.existing else labels[text])
         self._datasets = [None if point.existing else point.trial.task.dataset for point in points]
         self._known: dict[str, tuple[list[bool], list[bool]]] = {}
         self._labels_of = labels_of
@@ -60,6 +65,13 @@ class Heads:
         if asked == "path" or not (has[i] or has[j]):
             return None
         return "a" if has[i] else "b"
+
+    def classes(self, row_sets: Iterable[RowSet]) -> list[int]:
+        """A number for all that decides `scores` and `choose` of a minimum on some row sets."""
+        known = [self._has(rows) for rows in row_sets]
+        return numbers_of(
+            (kind == "classifier", *((has[i], tuned[i]) for has, tuned in known)) for i, kind in enumerate(self._kinds)
+        )
 
     def _has(self, rows: RowSet) -> tuple[list[bool], list[bool]]:
         """By minimum: whether it has the row set's labels, and whether it is tuned on that dataset."""

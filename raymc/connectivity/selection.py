@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
+from raymc.connectivity.pairset import AnyOf, Differ, PairSet
 from raymc.specs.connectivity import PairSelection
 from raymc.specs.errors import RaymcError
-from raymc.specs.factors import EXISTING, Configurations, value_of
+from raymc.specs.factors import EXISTING, Configurations, numbers_of, value_of
 from raymc.specs.fields import nearest
 from raymc.specs.naming import name_of
 from raymc.specs.sweep import Point, SweepSpec
@@ -42,12 +45,8 @@ class Selection:
     @cached_property
     def trajectories(self) -> list[int]:
         """A number for each minimum's run: the same for its snapshots. Looks at no file."""
-        runs: dict[tuple[Any, ...], int] = {}
-        without = (self.configurations.without(i, "train.snapshot") for i in range(len(self.points)))
-        return [
-            runs.setdefault((point.existing, *rest), len(runs))
-            for point, rest in zip(self.points, without, strict=True)
-        ]
+        without = self.configurations.without("train.snapshot")
+        return numbers_of((point.existing, rest) for point, rest in zip(self.points, without, strict=True))
 
     def same_trajectory(self, i: int, j: int) -> bool:
         return self.trajectories[i] == self.trajectories[j]
@@ -61,39 +60,57 @@ class Selection:
         factor = known.covering(i, j, self.asked.differ)
         return factor or ", ".join(known.differs(i, j, [*self.axis_names, *self.asked.differ]))
 
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """The selected pairs i < j, each once, in order. Raises RaymcError for an end that isn't there."""
-        asked = self.asked
-        if not asked.same_trajectory:
-            runs = self.trajectories
-            yield from ((i, j) for i, j in self.before_trajectories() if runs[i] != runs[j])
-        else:
-            yield from self.before_trajectories()
+    def pairs(self) -> PairSet:
+        """The selected pairs i < j, in order. Raises RaymcError for an end that isn't there."""
+        return self._selected
 
-    def before_trajectories(self) -> Iterator[tuple[int, int]]:
+    def before_trajectories(self) -> PairSet:
         """As `pairs`, those of one trajectory too."""
+        return self._before
+
+    @cached_property
+    def _selected(self) -> PairSet:
+        if self.asked.same_trajectory:
+            return self._before
+        return replace(self._before, unlike=(*self._before.unlike, np.array(self.trajectories)))
+
+    @cached_property
+    def _before(self) -> PairSet:
         asked, known = self.asked, self.configurations
-        within, across = ([self._values(f) for f in factors] for factors in (asked.within, asked.across))
-
-        def holds(i: int, j: int) -> bool:
-            return all(v[i] == v[j] for v in within) and all(v[i] != v[j] for v in across)
-
+        listed, differ = None, ()
         if asked.only:
-            listed = {(self.end(one), self.end(other)) for one, other in asked.only}
-            chosen: Iterable[tuple[int, int]] = sorted({(min(pair), max(pair)) for pair in listed if len({*pair}) > 1})
-            if asked.differ:
-                chosen = [(i, j) for i, j in chosen if known.covering(i, j, asked.differ)]
+            ends = {(self.end(one), self.end(other)) for one, other in asked.only}
+            chosen = {(min(pair), max(pair)) for pair in ends if len({*pair}) > 1}
+            kept = [pair for pair in chosen if not asked.differ or known.covering(*pair, asked.differ)]
+            listed = np.array(sorted(i * len(self.points) + j for i, j in kept), dtype=np.int64)
         elif asked.differ:
-            chosen = sorted({pair for factor in asked.differ for pair in known.pairs(factor)})
-        else:
-            chosen = combinations(range(len(self.points)), 2)
-        yield from chosen if not within and not across else (pair for pair in chosen if holds(*pair))
+            differ = tuple(self._differ(factor) for factor in dict.fromkeys(asked.differ))
+        return PairSet(
+            len(self.points),
+            listed,
+            differ,
+            alike=tuple(np.array(known.values(factor)) for factor in asked.within),
+            unlike=tuple(np.array(known.values(factor)) for factor in asked.across),
+        )
 
-    def _values(self, factor: str) -> list[int]:
-        """A number for each minimum's value of a factor."""
-        numbers: dict[Any, int] = {}
-        values = (self.configurations.value(i, factor) for i in range(len(self.points)))
-        return [numbers.setdefault(value, len(numbers)) for value in values]
+    def _differ(self, factor: str) -> Differ | AnyOf:
+        known, count = self.configurations, len(self.points)
+        exist = np.array([known.exists(i) for i in range(count)])
+        if factor == EXISTING:
+            return AnyOf(exist)
+        alone = known.alone(factor)
+        return Differ(
+            np.where(exist, count + np.arange(count), alone.without),  # what they were trained with isn't known
+            self._wholes,
+            np.array(known.kinds),
+            alone.plain,
+            np.array(alone.fields, dtype=np.int64).reshape(count, -1),
+            lambda i, j: known.covering(i, j, (factor,)) is not None,
+        )
+
+    @cached_property
+    def _wholes(self) -> np.ndarray:
+        return np.array(self.configurations.wholes)
 
     # Ends ---------------------------------------------------------------------------------------------------------
 

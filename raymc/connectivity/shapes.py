@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from raymc.specs.connectivity import Space
 from raymc.specs.content import backbone_folder, read_config
 from raymc.specs.errors import RaymcError
+from raymc.specs.factors import numbers_of
 from raymc.specs.keys import canonical
 from raymc.specs.model import GrammarBackbone, ModelSpec
 from raymc.specs.spaces import joining_space, spaces_of
@@ -30,18 +33,29 @@ class Joints:
         kinds: dict[str, int] = {}
         self._trials: list[TrialSpec] = []
         self._kinds: list[int] = []
+        seen: dict[tuple[int, int | None], int] = {}  # points of a sweep share what they have alike
         for point in points:
-            model = point.trial.model if point.existing else None
-            text = canonical([point.trial.tuning.model_dump(mode="json"), model and model.model_dump(mode="json")])
-            if text not in kinds:
-                kinds[text] = len(kinds)
-                self._trials.append(point.trial)
-            self._kinds.append(kinds[text])
+            model, tuning = point.trial.model if point.existing else None, point.trial.tuning
+            parts = (id(tuning), model and id(model))
+            if parts not in seen:
+                # LoRA's settings decide nothing but whether two share a space of factors, where that is asked for.
+                body = {"method": "lora"} if tuning.method == "lora" and asked != "factors" else tuning.model_dump()
+                text = canonical([body, model and model.model_dump(mode="json")])
+                if text not in kinds:
+                    kinds[text] = len(kinds)
+                    self._trials.append(point.trial)
+                seen[parts] = kinds[text]
+            self._kinds.append(seen[parts])
         self._known: dict[tuple[int, ...], str | RaymcError] = {}
 
     def kind(self, i: int) -> int:
         """A number for all that decides in which spaces a minimum is a point."""
         return self._kinds[i]
+
+    @property
+    def kinds(self) -> list[int]:
+        """Of all minima."""
+        return self._kinds
 
     def known(self, i: int) -> bool:
         """Whether it can be told what a minimum is: one that exists may lie on a hub out of reach."""
@@ -74,28 +88,37 @@ class Bases:
     """The backbones that a sweep's minima start from, as far as they decide whether a path joins two."""
 
     def __init__(self, points: Sequence[Point]):
-        texts: dict[str, int] = {}
         shapes: dict[str, dict[str, Any] | None] = {}
-        self._kinds: list[int] = []
-        self._known: list[tuple[TrialSpec, str | None, dict[str, Any] | None]] = []  # an example, its base and shape
+        seen: dict[int, tuple[str, dict[str, Any] | None]] = {}  # points of a sweep share what they have alike
+        self._known: list[tuple[TrialSpec, str | None, dict[str, Any] | None]] = []  # each one's base and shape
         for point in points:
             model = point.trial.model
-            base = model.model_dump_json(include={"backbone", "revision", "perturbation"})
-            text = f"{base} {point.trial.tuning.model_dump_json()} {point.existing is None}"
-            if text not in texts:
-                texts[text] = len(texts)
+            if id(model) not in seen:
                 backbone = model.model_dump_json(include={"backbone", "revision"})
                 if backbone not in shapes:
                     shapes[backbone] = shape_of(model)
-                self._known.append((point.trial, base if point.existing is None else None, shapes[backbone]))
-            self._kinds.append(texts[text])
+                base = model.model_dump_json(include={"backbone", "revision", "perturbation"})
+                seen[id(model)] = base, shapes[backbone]
+            base, shape = seen[id(model)]
+            self._known.append((point.trial, base if point.existing is None else None, shape))
 
-    def kind(self, i: int) -> int:
-        return self._kinds[i]
+    @cached_property
+    def bases(self) -> list[int]:
+        """A number for each minimum's backbone."""
+        return numbers_of(base for _, base, _ in self._known)
+
+    @cached_property
+    def kinds(self) -> list[int]:
+        """A number for all else that decides whether a path joins it in a space: its shape, and whether it is made."""
+        texts: dict[int, str] = {}
+        for _, _, shape in self._known:
+            if id(shape) not in texts:
+                texts[id(shape)] = json.dumps(shape, sort_keys=True)
+        return numbers_of((base is None, texts[id(shape)]) for _, base, shape in self._known)
 
     def fault(self, i: int, j: int, space: str) -> str | None:
         """Why no path joins two minima in a space, where their backbones tell."""
-        (trial, one, first), (partner, other, second) = (self._known[self._kinds[k]] for k in (i, j))
+        (trial, one, first), (partner, other, second) = (self._known[k] for k in (i, j))
         if space == "factors" and one and other and one != other:  # an existing folder names its base itself
             mergeable = all("delta_w" in spaces_of(some) for some in (trial, partner))
             instead = "connectivity.space: delta_w" if mergeable else "pairs: {within: model}"

@@ -5,11 +5,13 @@ A factor is a dotted field of a trial, or a section with all inside it; it cover
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from raymc.specs.base import Spec
 from raymc.specs.sweep import Point
 from raymc.specs.trial import TrialSpec
 
@@ -59,28 +61,25 @@ class Configurations:
 
     def __init__(self, points: Sequence[Point]):
         self.points = points
-        bodies = [_resolved(point.trial) for point in points]
-        leaves = [dict(_leaves(body, "")) for body in bodies]
-        known: dict[str, dict[str | None, int]] = {}  # field: number of each of its values
-        for one in leaves:
-            for path in one:
-                known.setdefault(path, {})
-        for path, numbers in known.items():
-            for one in leaves:
-                numbers.setdefault(one.get(path), len(numbers))
-        self.varying = [path for path, numbers in known.items() if len(numbers) > 1]
-        self._rows = [tuple(known[path][one.get(path)] for path in self.varying) for one in leaves]
+        sections = [_Section(name, [getattr(point.trial, name) for point in points]) for name in TrialSpec.model_fields]
+        self.varying = [path for section in sections for path in section.varying]
+        parts = [section.rows for section in sections]
+        self._rows = [tuple(itertools.chain.from_iterable(row)) for row in zip(*parts, strict=True)]
         kinds: dict[str, int] = {}
         self._variants: list[Variants] = []
         self._kinds: list[int] = []
-        for body in bodies:
-            variants = _variants(body)
-            text = json.dumps({path: sorted(names) for path, names in variants.items()})
-            if text not in kinds:
-                kinds[text] = len(kinds)
-                self._variants.append(variants)
-            self._kinds.append(kinds[text])
+        known: dict[tuple[str, ...], int] = {}
+        for texts in zip(*(section.kinds for section in sections), strict=True):
+            if texts not in known:
+                variants = {path: names for text in texts for path, names in json.loads(text).items()}
+                text = json.dumps(variants)
+                if text not in kinds:
+                    kinds[text] = len(kinds)
+                    self._variants.append({path: frozenset(names) for path, names in variants.items()})
+                known[texts] = kinds[text]
+            self._kinds.append(known[texts])
         self._fields: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._values: dict[str, list[int]] = {}
 
     def fields(self, i: int, j: int) -> tuple[str, ...]:
         """As `differing` without names, but for methods, which differ in `tuning.method`."""
@@ -106,46 +105,134 @@ class Configurations:
         found = [factor for factor in factors if fields and all(inside(field, factor) for field in fields)]
         return max(found, key=len, default=None)
 
-    def value(self, i: int, factor: str) -> tuple[Any, ...]:
-        """What stands for a factor's value in a minimum: equal for two minima where they have the same."""
-        if factor == EXISTING:
-            return (self.points[i].existing,)
-        if self.exists(i) and factor.split(".")[0] in _UNKNOWN:
-            return (EXISTING, i)
-        return tuple(x for path, x in zip(self.varying, self._rows[i], strict=True) if inside(path, factor))
+    @property
+    def kinds(self) -> list[int]:
+        """A number for each minimum's variants of sections."""
+        return self._kinds
 
-    def without(self, i: int, factor: str) -> tuple[int, ...]:
-        """What stands for all of a minimum's configuration but a factor."""
-        return tuple(x for path, x in zip(self.varying, self._rows[i], strict=True) if not inside(path, factor))
+    @property
+    def wholes(self) -> list[int]:
+        """A number for all of each minimum's configuration."""
+        return self._numbers(lambda path: True)
+
+    def value(self, i: int, factor: str) -> int:
+        """What stands for a factor's value in a minimum: equal for two minima where they have the same."""
+        return self.values(factor)[i]
+
+    def values(self, factor: str) -> list[int]:
+        """A number for each minimum's value of a factor: the same for those with the same value."""
+        if factor not in self._values:
+            if factor == EXISTING:
+                self._values[factor] = numbers_of(point.existing for point in self.points)
+            else:
+                unknown = factor.split(".")[0] in _UNKNOWN
+                self._values[factor] = self._numbers(lambda path: inside(path, factor), unknown)
+        return self._values[factor]
+
+    def without(self, factor: str) -> list[int]:
+        """A number for all of each minimum's configuration but a factor."""
+        return self._numbers(lambda path: not inside(path, factor))
+
+    def _numbers(self, chosen: Callable[[str], bool], unknown: bool = False) -> list[int]:
+        """The same for those with the same values in some fields; `unknown`: none for those that exist already."""
+        places = [place for place, path in enumerate(self.varying) if chosen(path)]
+        return numbers_of(
+            (EXISTING, i) if unknown and self.exists(i) else tuple(row[place] for place in places)
+            for i, row in enumerate(self._rows)
+        )
+
+    def alone(self, factor: str) -> Differing:
+        """What tells which pairs differ in a factor and in nothing else. Not for `existing`."""
+        section = "tuning" if factor == _OF_METHOD else factor
+        places = [place for place, path in enumerate(self.varying) if inside(path, section)]
+        return Differing(
+            without=self._numbers(lambda path: not inside(path, section)),
+            fields=[[row[place] for place in places] for row in self._rows],
+            plain=section == factor,
+        )
 
     def pairs(self, factor: str) -> Iterator[tuple[int, int]]:
         """All pairs i < j that differ in a factor and in nothing else, each once, in no order."""
+        ends = [i for i in range(len(self.points)) if self.exists(i)]
         if factor == EXISTING:
-            yield from ((i, j) for i, j in combinations(range(len(self.points)), 2) if self.exists(i) or self.exists(j))
+            rest = [i for i in range(len(self.points)) if not self.exists(i)]
+            yield from itertools.combinations(ends, 2)
+            yield from ((min(pair), max(pair)) for pair in itertools.product(ends, rest))
             return
-        section = "tuning" if factor == _OF_METHOD else factor
-        within = [inside(path, section) for path in self.varying]
-        groups: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
-        for i, row in enumerate(self._rows):
+        differing = self.alone(factor)
+        groups: dict[int, dict[tuple[int, ...], list[int]]] = {}
+        for i, (outer, value) in enumerate(zip(differing.without, differing.fields, strict=True)):
             if not self.exists(i):
-                outer = tuple(x for x, inner in zip(row, within, strict=True) if not inner)
-                value = tuple(x for x, inner in zip(row, within, strict=True) if inner)
-                groups.setdefault(outer, {}).setdefault(value, []).append(i)
+                groups.setdefault(outer, {}).setdefault(tuple(value), []).append(i)
         for group in groups.values():
-            for some, others in combinations(group.values(), 2):
+            for some, others in itertools.combinations(group.values(), 2):
                 if self.covering(some[0], others[0], (factor,)):
-                    yield from ((min(pair), max(pair)) for pair in product(some, others))
+                    yield from ((min(pair), max(pair)) for pair in itertools.product(some, others))
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Of each minimum: a number for all but the factor's section, and one for each varying field in the section.
+
+    Two that are alike in the first and unlike in the second differ in nothing but the factor where they are of one kind
+    of variants, if `plain`; else where `Configurations.covering` says so, by their kinds and differing fields alone.
+    """
+
+    without: list[int]
+    fields: list[list[int]]
+    plain: bool
+
+
+class _Section:
+    """One section of a sweep's trials, taken apart once for each value that it has."""
+
+    def __init__(self, name: str, specs: Sequence[Spec]):
+        texts: dict[str, int] = {}
+        seen: dict[int, int] = {}  # points of a sweep share what they have alike
+        bodies: list[dict[str, Any]] = []
+        numbers: list[int] = []
+        for spec in specs:
+            if id(spec) not in seen:
+                text = spec.model_dump_json()
+                if text not in texts:
+                    texts[text] = len(texts)
+                    bodies.append(_resolved_section(name, spec))
+                seen[id(spec)] = texts[text]
+            numbers.append(seen[id(spec)])
+        leaves = [dict(_leaves(body, name)) for body in bodies]
+        known: dict[str, dict[str | None, int]] = {}  # field: number of each of its values
+        for one in leaves:
+            for path in one:
+                known.setdefault(path, {})
+        for path, values in known.items():
+            for one in leaves:
+                values.setdefault(one.get(path), len(values))
+        self.varying = [path for path, values in known.items() if len(values) > 1]
+        rows = [tuple(known[path][one.get(path)] for path in self.varying) for one in leaves]
+        kinds = [json.dumps({p: sorted(names) for p, names in _variants({name: body}).items()}) for body in bodies]
+        self.rows, self.kinds = [rows[number] for number in numbers], [kinds[number] for number in numbers]
+
+
+def numbers_of(values: Iterable[Any]) -> list[int]:
+    """Each value's number, by its first appearance."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
 def _resolved(trial: TrialSpec) -> dict[str, Any]:
     """A trial as data, without what says nothing: as in its key."""
-    body = trial.model_dump(mode="json")
-    train, backbone = body["train"], body["model"]["backbone"]
-    if train["steps"] is not None:  # then epochs say nothing
-        train["epochs"] = None
-    for run in (train, backbone):
-        if isinstance(run, dict) and run.get("snapshot") is not None and run["snapshot"] == run["steps"]:
-            run["snapshot"] = None  # at the end is the end
+    return {name: _resolved_section(name, getattr(trial, name)) for name in TrialSpec.model_fields}
+
+
+def _resolved_section(name: str, section: Spec) -> dict[str, Any]:
+    body = section.model_dump(mode="json")
+    if name == "train" and body["steps"] is not None:  # then epochs say nothing
+        body["epochs"] = None
+    run = body.get("backbone") if name == "model" else body
+    if name not in ("train", "model") or not isinstance(run, dict) or run.get("snapshot") is None:
+        return body
+    if run["snapshot"] == run["steps"]:  # at the end is the end
+        run["snapshot"] = None
     return body
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from raymc.connectivity.curve_faults import curve_faults
 from raymc.connectivity.faults import axis_place, connectivity_faults
+from raymc.connectivity.selection import Selection
 from raymc.specs.content import backbone_fault, backbone_key, positions
 from raymc.specs.errors import Fault, RaymcError, SpecError
 from raymc.specs.methods import method_fault, model_faults, positions_fault
@@ -80,7 +81,9 @@ def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
             yield locate(place(field), message)
     for path, message in _row_set_faults(spec):
         yield locate(path, message)
-    for path, message in (*connectivity_faults(spec, labels_of), *curve_faults(spec, labels_of)):
+    selection = Selection(spec, spec.points)
+    found = (*connectivity_faults(spec, labels_of, selection), *curve_faults(spec, labels_of, selection))
+    for path, message in found:
         yield locate(path, message)
     kinds = {point.trial.model.kind for point in spec.points}
     if len(kinds) > 1:
