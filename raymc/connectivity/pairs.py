@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from raymc.connectivity.decisions import Decisions
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
 from raymc.connectivity.records import Groups, Names, Records, fit_task, put
 from raymc.connectivity.selection import Selection
@@ -46,6 +47,7 @@ class Connections:
         self._spaces = asked
         self._groups, self._records = Groups(spec), Records(store, spec)
         self._fits: dict[tuple[str, str, str], str] = {}
+        self.decisions = Decisions(spec, store, points)
 
     # What is asked for ------------------------------------------------------------------------------------------
 
@@ -114,8 +116,7 @@ class Connections:
     @property
     def precision(self) -> Computed:
         """What passes compute in: as asked for, or as decided for this sweep (fp32 until then)."""
-        asked = self.spec.connectivity.precision
-        return "bf16" if asked == "bf16" else "fp32"
+        return self.decisions.precision
 
     # Where its records lie --------------------------------------------------------------------------------------
 

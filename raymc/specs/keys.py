@@ -16,6 +16,7 @@ PROFILE_VERSION = 2  # agreement, divergence, lengths, intervals
 ADAPTIVE_VERSION = 1  # of the way adaptive profiles are taken, a part of their keys alone
 CURVE_VERSION = 1
 PLANE_VERSION = 1
+PRECISION_VERSION = 1  # of the way a precision is decided on
 
 
 def canonical(value: Any) -> str:

@@ -8,6 +8,7 @@ STORAGE/evaluations/KEY/STAMP-ID.jsonl  many of them in one file, as of profiles
 STORAGE/rows/KEY/...parquet     losses and predictions row by row, of an evaluation (A) or a profile (A-B)
 STORAGE/curves/KEY/            a fitted curve: curve.safetensors, curve.json, training.jsonl, MANIFEST.json
 STORAGE/planes/KEY/A-B-C-N.json one line of the grid of a plane through three minima
+STORAGE/precisions/KEY/N.json  what precision a part of a matrix is computed in, measured or for one sweep
 STORAGE/sweeps/NAME/           minima.parquet, profiles.parquet, barriers.parquet, spec.json
 STORAGE/checkpoints/KEY/       a training in progress
 STORAGE/set-aside/             what failed its hash, kept for a look
@@ -21,6 +22,7 @@ PROFILES = "profiles"
 ROWS = "rows"
 CURVES = "curves"
 PLANES = "planes"
+PRECISIONS = "precisions"
 SWEEPS = "sweeps"
 CHECKPOINTS = "checkpoints"
 SET_ASIDE = "set-aside"

@@ -18,6 +18,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated
 from raymc.sweep.evaluation import evaluate
+from raymc.sweep.precision import decide
 from raymc.sweep.results import Sweep, write_sweep
 from raymc.sweep.state import State
 from raymc.sweep.tracking import Tracking
@@ -178,6 +179,7 @@ class _Run:
             self.state.mark("start", began)
             for _ in range(_ROUNDS):
                 damaged = train(self.state, worker, at_once)
+                damaged = damaged or decide(self.state, actor)
                 if self.state.stop.is_set() or not (damaged or evaluate(self.state, actor, actors)):
                     break
 
@@ -216,6 +218,7 @@ class _Run:
             "minima": _counts(len(self.points), len(self.state.computed_minima), len(tables["minima"])),
             "curves": _counts(len(fits), len(self.state.computed_curves), fitted),
             "pairs": _counts(pairs, len(self.state.computed_pairs), pairs_done),
+            "precision": self.connections.decisions.decision.model_dump(mode="json"),
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.state.seconds.items()},
         }
