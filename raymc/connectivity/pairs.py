@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
+import numpy as np
+
+from raymc.connectivity.counts import Counts
 from raymc.connectivity.decisions import Decisions
 from raymc.connectivity.heads import Choice, Heads, LabelsOf, named_labels
+from raymc.connectivity.pairset import PairSet
 from raymc.connectivity.records import Groups, Names, Records, fit_task, put
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
-from raymc.connectivity.work import EndpointTask, PairTask, known_ends
+from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.landscape.grid import even_points
 from raymc.specs.curves import NamedCurve, Space
 from raymc.specs.errors import CorruptArtefact
@@ -34,9 +39,9 @@ class Connections:
         self.spec, self.store = spec, store
         self.t = even_points(spec.connectivity.point_count)
         self.row_sets = {rows.name: rows for rows in spec.row_sets}
-        self._order = sorted(points)
-        self._place = {key: i for i, key in enumerate(self._order)}
-        ordered = [points[key] for key in self._order]
+        self.order = sorted(points)
+        self._place = {key: i for i, key in enumerate(self.order)}
+        ordered = [points[key] for key in self.order]
         self.selection = Selection(spec, ordered)
         self._heads = Heads(spec, ordered, labels_of)
         self.points = points
@@ -53,14 +58,34 @@ class Connections:
 
     def pairs(self, keys: set[str] | None = None) -> Iterator[tuple[str, str]]:
         """The selected pairs a < b (of these minima) that some row set scores, in order: neighbours share minima."""
-        for i, j in self.selection.pairs():
-            a, b = self._order[i], self._order[j]
-            if (keys is None or (a in keys and b in keys)) and any(self._choices(i, j)):
-                yield a, b
+        chosen = self.selected
+        if keys is not None:
+            chosen = chosen.among(np.array([key in keys for key in self.order]))
+        yield from ((self.order[i], self.order[j]) for i, j in chosen)
+
+    @cached_property
+    def selected(self) -> PairSet:
+        """As `pairs`: of minima by their place in `order`."""
+        _, first = np.unique(self.kinds, return_index=True)
+        scored = [[any(self._choices(i, j)) for j in first.tolist()] for i in first.tolist()]
+        return self.selection.pairs().where(self.kinds, np.array(scored, dtype=bool))
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """(N,): a number for all that decides on which row sets, and with whose head, a minimum's paths are scored."""
+        return np.array(self._heads.classes(self.row_sets.values()))
+
+    def joint_kinds(self, curve: str) -> np.ndarray:
+        """(N,): a number for all that decides in which space a minimum is joined to others by a curve."""
+        return np.array(self._joints[self._spaces[curve]].kinds)
 
     def total_pairs(self) -> int:
         """How many pairs there are, each counted once a curve."""
-        return sum(1 for _ in self.pairs()) * len(self._curves)
+        return self.counts.pairs()
+
+    @cached_property
+    def counts(self) -> Counts:
+        return Counts(self)
 
     def endpoint_splits(self, key: str) -> tuple[str, ...]:
         """Names of the row sets that a minimum is scored on by itself: those whose labels it has."""
@@ -157,7 +182,7 @@ class Connections:
 
     def done_pairs(self, keys: set[str]) -> int:
         """How many pairs (of curves) among these minima have a record on every split; by a look at names alone."""
-        return sum(not missing for *_, missing in self._looked_at(keys))
+        return Counts(self).done_pairs(keys)
 
     def done_endpoints(self, keys: set[str]) -> int:
         """How many (minimum, row set) evaluations there are; by a look at names alone."""
@@ -169,36 +194,8 @@ class Connections:
         )
 
     def forward_passes(self, keys: set[str]) -> tuple[int, int]:
-        """(passes over one row set that are still to do, all of them), given the minima that are there; as above.
-
-        A path takes its interior points, and an end more where that is no minimum as it is: with the other's head, or
-        where a part of the weights stays.
-        """
-        endpoints = sum(len(self.endpoint_splits(key)) for key in self._order)
-        total, todo = endpoints, endpoints - self.done_endpoints(keys)
-        interior = len(self.t) - 2
-        for _, curve, heads, missing in self._looked_at(keys, also_absent=True):
-            how = self._curves[curve]
-            passes = {split: interior + known_ends(how, head).count(False) for split, head in heads.items()}
-            total += sum(passes.values())
-            todo += sum(passes[split] for split in missing)
-        return todo, total
-
-    def _looked_at(
-        self, keys: set[str], also_absent: bool = False
-    ) -> Iterator[tuple[tuple[str, str], str, dict[str, Choice], list[str]]]:
-        """(pair, curve, its heads, the row sets without a record)."""
-        names = Names(self.store, layout.PROFILES)
-        for curve in self._curves:
-            for a, b in self.pairs(None if also_absent else keys):
-                heads, space = self.heads(a, b), self.space(a, b, curve=curve)
-                there = a in keys and b in keys
-                missing = [
-                    split
-                    for split, head in heads.items()
-                    if not there or f"{a}-{b}" not in names.of(self.profile_key(split, space, curve, head))
-                ]
-                yield (a, b), curve, heads, missing
+        """(passes over one row set that are still to do, all of them), given the minima that are there; as above."""
+        return Counts(self).forward_passes(keys)
 
     def fits(self, keys: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
         """(a, b, curve) of every fitted curve between selected pairs (of these minima)."""
