@@ -29,17 +29,36 @@ class AllPairs:
         return np.arange(self.size)[None, :] > np.asarray(rows)[:, None]
 
 
-class SomePairs:
-    """Listed pairs i < j, (pairs, 2) int, of `size` minima: kept as bits, N^2 / 8 bytes."""
+class Bits:
+    """Pairs i < j of `size` minima, N^2 / 8 bytes; none at first."""
 
-    def __init__(self, size: int, pairs: np.ndarray):
+    def __init__(self, size: int):
         self.size = size
-        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-        self._bits = np.zeros((size, -(-size // 8)), np.uint8)
-        np.bitwise_or.at(self._bits, (pairs[:, 0], pairs[:, 1] // 8), (128 >> pairs[:, 1] % 8).astype(np.uint8))
+        self._bits: np.ndarray | None = None
+
+    def set(self, i: int | np.ndarray, j: int | np.ndarray) -> None:
+        """Take pairs in; arrays of the same length, (pairs,) int."""
+        if self._bits is None:
+            self._bits = np.zeros((self.size, -(-self.size // 8)), np.uint8)
+        np.bitwise_or.at(self._bits, (i, np.asarray(j) // 8), (128 >> np.asarray(j) % 8).astype(np.uint8))
+
+    def has(self, i: int, j: int) -> bool:
+        return self._bits is not None and bool(self._bits[i, j // 8] & 128 >> j % 8)
 
     def block(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows), size) bool."""
+        if self._bits is None:
+            return np.zeros((len(rows), self.size), bool)
         return np.unpackbits(self._bits[rows], axis=1, count=self.size).view(bool)
+
+
+class SomePairs(Bits):
+    """Listed pairs i < j, (pairs, 2) int, of `size` minima."""
+
+    def __init__(self, size: int, pairs: np.ndarray):
+        super().__init__(size)
+        pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
+        self.set(pairs[:, 0], pairs[:, 1])
 
 
 def symmetric(missing: Missing) -> np.ndarray:

@@ -5,6 +5,7 @@ Nothing here knows Ray or a clock: times are given, in seconds from anywhere.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Hashable
@@ -62,7 +63,7 @@ class Scheduler:
         count = max(1, min(workers, order.total))
         cuts = [order.column(order.total * k // count) if k else 0 for k in range(count)] if order.total else [0]
         cuts = [*sorted(set(cuts)), order.total]
-        self._loose = deque(_Span(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b)
+        self._loose = deque(_Span(a, b) for a, b in itertools.pairwise(cuts) if a < b)
         self._slots: dict[Hashable, int] = {}
         self._free: list[int] = []  # slots of workers that are gone
         self._spans: list[_Span] = []
