@@ -29,6 +29,7 @@ def print_sweep(
     spaces = ", ".join(sorted(set(chosen["space"]))) or "-"
     points = sweep.spec.connectivity.point_count
     heading = f"{title} ({unit}): {curve} path in the space of {spaces}, {points} points, {split} split\n{definition}"
+    heading += f"\ncomputed in {sweep.precision.told}" if sweep.precision is not None else ""
     print_matrix(frame, names, heading, weak=weak)
     if len(barriers):
         print_summary(sweep.summary(by), by, METRICS[sweep.spec.model.kind][0].replace("_", " "))

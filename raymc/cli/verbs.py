@@ -63,6 +63,7 @@ def plan(options: argparse.Namespace) -> int:
         print(f"curves   {result['curves']['total']:6d}   {result['curves']['done']} fitted in the store")
     print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
     print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
+    print(f"computed in {result['precision']['told']}")
     if estimate["seconds"] is None:
         print(f"cost     {estimate['basis']}")
     else:
@@ -119,6 +120,7 @@ def show(options: argparse.Namespace) -> int:
                     "title": title,
                     "unit": unit,
                     "definition": definition,
+                    "precision": sweep.result.get("precision"),
                     "floor": None if floor is None else floor.model_dump(mode="json"),
                     "minima": records(sweep.minima()),
                     "matrix": [[None if cell != cell else cell for cell in row] for row in frame.to_numpy().tolist()],

@@ -18,6 +18,7 @@ from raymc.specs.content import backbone_folder, backbone_trajectory
 from raymc.specs.curves import AutoNebCurve
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.model import GrammarBackbone, Pretrained
+from raymc.specs.precision import Decision
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.specs.task import HubDataset, TaskSpec, training_row_count
 from raymc.specs.text import TextBackbone
@@ -52,6 +53,7 @@ class Plan:
     forward_passes: int
     forward_passes_total: int
     estimate: dict[str, Any]
+    precision: Decision
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -63,6 +65,7 @@ class Plan:
             "pairs": {"total": self.pairs_total, "done": self.pairs_done},
             "forward_passes": self.forward_passes,
             "forward_passes_total": self.forward_passes_total,
+            "precision": self.precision.model_dump(mode="json") | {"told": self.precision.told},
             "estimate": self.estimate,
             "trials": [{"key": key, "axes": point.values} for key, point in self.points.items()],
             "spec": self.spec.model_dump(mode="json"),
@@ -99,6 +102,7 @@ def plan(spec: SweepSpec, *, storage: str | None = None, checked: bool = False, 
         pairs_done=connections.done_pairs(there),
         forward_passes=passes,
         forward_passes_total=passes_total,
+        precision=connections.decisions.decision,
         estimate=_estimate(spec, store, points, there, passes, _tokens_fitted(spec, fits_todo)),
     )
 

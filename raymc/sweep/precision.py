@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from raymc.connectivity.decisions import space_asked
 from raymc.connectivity.planes import Planes
@@ -27,7 +29,7 @@ than fp32: some minutes of one CPU core, a second of a GPU; about what starting 
 _T = (0.5, 0.0, 0.25)  # of the points of a sample, in turn
 _LEAST, _MOST = 3, 9  # points of each part
 _SHARE = 0.03  # of the passes that are left, at most, beyond the least number of points
-_ADAPTIVE = 6  # passes of an adaptive profile, about
+_ENDS, _ENDS_EACH = 16, 3  # minima of a network whose paths are looked at, and paths of each
 
 
 def decide(state: State, shape: Shape, small_work: float = SMALL_WORK) -> bool:
@@ -123,28 +125,45 @@ def work(state: State, passes: float) -> float | None:
 
 
 def _parts(state: State, keys: set[str], undecided: Sequence[str]) -> list[Part]:
-    """The undecided parts that there are paths of, with points spread over those."""
+    """The undecided parts that there are paths of, with points spread over some of those."""
     from raymc.connectivity.precision import Part
 
-    decisions, asked = state.connections.decisions, state.spec.connectivity
-    key_of = {what: key for key, what in decisions.parts.items() if key in undecided}
+    connections, asked = state.connections, state.spec.connectivity
+    networks, parts = connections.decisions.networks, connections.decisions.parts
+    key_of = {parts[key]: key for key in undecided}
     of_part: dict[str, list[PairTask]] = {}
-    tasks, _ = state.connections.missing_pairs(keys)
-    for task in tasks:
+    for task in _some_tasks(state, keys):
         fitted = not task.fit or state.store.has(layout.CURVES, task.fit)
         if fitted and (task.a, task.b, task.curve) not in state.failed_pairs:
             for split in task.splits:
-                part = key_of.get((decisions.networks[task.a], split, space_asked(asked, task.curve)))
+                part = key_of.get((networks[task.a], split, space_asked(asked, task.curve)))
                 if part is not None:
                     of_part.setdefault(part, []).append(task)
-    passes = sum(len(task.splits) * (task.points if task.tolerance is None else _ADAPTIVE) for task in tasks)
-    room = int(_SHARE * passes / max(1, len(of_part)))
-    names = {part: split for part, (_, split, _) in decisions.parts.items()}
-    return [Part(part, names[part], spread(some, max(_LEAST, min(room, _MOST)))) for part, some in of_part.items()]
+    room = int(_SHARE * connections.forward_passes(keys)[0] / max(1, len(of_part)))
+    return [Part(key, parts[key][1], spread(some, max(_LEAST, min(room, _MOST)))) for key, some in of_part.items()]
+
+
+def _some_tasks(state: State, keys: set[str]) -> Iterator[PairTask]:
+    """What is missing of some pairs of each network, spread over its minima."""
+    missing, networks = state.connections.missing(keys), state.connections.decisions.networks
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(state.connections.order):
+        if key in keys:
+            places.setdefault(networks[key], []).append(place)
+    for own in places.values():
+        for i in _evenly(own, _ENDS):
+            (others,) = missing.block(np.array([i]))[0].nonzero()
+            for j in _evenly(others.tolist(), _ENDS_EACH):
+                yield from missing.tasks(i, j)
+
+
+def _evenly(some: Sequence[int], most: int) -> list[int]:
+    """At most so many, from all over."""
+    count = min(most, len(some))
+    return [some[i * len(some) // count] for i in range(count)]
 
 
 def spread(tasks: Sequence[PairTask], points: int) -> tuple[tuple[PairTask, float], ...]:
     """So many points (fewer where there are few paths), evenly over the paths, at several t."""
     count = min(points, len(_T) * len(tasks))
-    places = [i * len(tasks) // count for i in range(count)]
-    return tuple((tasks[place], _T[i % len(_T)]) for i, place in enumerate(places))
+    return tuple((tasks[i * len(tasks) // count], _T[i % len(_T)]) for i in range(count))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.precision import Decision
 from raymc.specs.results import METRICS
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
@@ -42,6 +43,12 @@ class Sweep:
     def splits(self) -> tuple[str, ...]:
         """Names of the row sets, in order: splits, of several tasks as TASK.SPLIT."""
         return tuple(rows.name for rows in self.spec.row_sets)
+
+    @property
+    def precision(self) -> Decision | None:
+        """What its last run computed in, and why; None of one by an early version."""
+        body = self.result.get("precision")
+        return None if body is None else Decision.model_validate(body)
 
     def minima(self) -> pd.DataFrame:
         """One row per minimum: key, uri, name, trajectory, its value on each axis, its scores, below_floor.

@@ -172,6 +172,9 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                     groups=groups,
                     factor=axis or "group",
                 )
+    computed = sweep.precision
+    if computed is not None and computed.drift is not None and computed.bound is not None:
+        metrics |= {"precision_drift": computed.drift, "precision_bound": computed.bound}
     sections = sweep.analyze() if len(barriers) else []
     axes: dict[str, list[Any]] = {name: [] for name in spec.axis_names}
     for point in points.values():
@@ -193,6 +196,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
         axes=axes,
         params={name: value for name, value in shared.items() if not name.startswith(varied) or not varied},
         metrics=metrics,
+        tags={"precision": computed.told} if computed is not None else {},
         uri=str(sweep.store.root / layout.SWEEPS / spec.name),
         matrices=matrices,
         tables={
