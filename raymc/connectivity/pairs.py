@@ -14,6 +14,7 @@ from raymc.connectivity.pairset import PairSet
 from raymc.connectivity.records import Groups, Names, Records, fit_task, put
 from raymc.connectivity.selection import Selection
 from raymc.connectivity.shapes import Joints
+from raymc.connectivity.todo import MissingPairs
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.landscape.grid import even_points
 from raymc.specs.curves import NamedCurve, Space
@@ -231,32 +232,26 @@ class Connections:
         tasks: list[EndpointTask] = []
         corrupt: list[CorruptArtefact] = []
         for key in sorted(keys):
-            splits = tuple(split for split in self.endpoint_splits(key) if not self._whole(corrupt, key, split))
+            splits = tuple(split for split in self.endpoint_splits(key) if not self.has_whole(corrupt, key, split))
             if splits:
                 space = self.space(key)
                 records = tuple(self.evaluation_key(split, space) for split in splits)
                 tasks.append(EndpointTask(key, space, splits, records, True, self.precision))
         return tasks, corrupt
 
-    def missing_pairs(self, keys: set[str]) -> tuple[list[PairTask], list[CorruptArtefact]]:
-        """As missing_endpoints, for pairs; neighbours in the list share minima."""
-        tasks: list[PairTask] = []
-        corrupt: list[CorruptArtefact] = []
-        asked: set[tuple[str, str, str]] = set()  # two names may be of one curve, as in missing_fits
-        for curve, how in self._curves.items():
-            for a, b in self.pairs(keys):
-                space = self.space(a, b, curve=curve)
-                heads: dict[str, Choice] = {}
-                for split, head in self.heads(a, b).items():
-                    record = (self.profile_key(split, space, curve, head), a, b)
-                    if record not in asked and not self._whole(corrupt, a, split, b, curve):
-                        heads[split] = head
-                        asked.add(record)
-                if heads:
-                    tasks.append(self._task(a, b, how, heads))
-        return tasks, corrupt
+    def missing(self, keys: set[str]) -> MissingPairs:
+        """As missing_endpoints, for pairs: none of them is listed."""
+        return MissingPairs(self, keys)
 
-    def _task(self, a: str, b: str, how: NamedCurve, heads: Mapping[str, Choice]) -> PairTask:
+    def missing_pairs(self, keys: set[str]) -> tuple[list[PairTask], list[CorruptArtefact]]:
+        """As `missing`, all tasks listed, by curve; neighbours share minima. Of a few thousand pairs at most."""
+        found = self.missing(keys)
+        places = {title: place for place, title in enumerate(self._curves)}
+        tasks = [task for pair in found for task in found.tasks(*pair)]
+        return sorted(tasks, key=lambda task: places[task.curve]), found.corrupt
+
+    def pair_task(self, a: str, b: str, how: NamedCurve, heads: Mapping[str, Choice]) -> PairTask:
+        """To score a path on row sets, with whose head each."""
         curve, space = how.title, self.space(a, b, curve=how.title)
         return PairTask(
             a,
@@ -275,7 +270,11 @@ class Connections:
             self.precision,
         )
 
-    def _whole(self, corrupt: list[CorruptArtefact], a: str, split: str, b: str = "", curve: str = "") -> bool:
+    def has_whole(self, corrupt: list[CorruptArtefact], a: str, split: str, b: str = "", curve: str = "") -> bool:
+        """Whether the store's record still holds; one that isn't what was written is set aside, and told in `corrupt`.
+
+        Raises CorruptArtefact where a minimum can't be read.
+        """
         try:
             found = self.profile(a, b, curve, split) if b else self.evaluation(a, split)
         except CorruptArtefact as error:
