@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.curves import NamedCurve
@@ -13,9 +14,14 @@ from raymc.specs.results import Evaluation, EvaluationSpec, Profile
 from raymc.specs.sweep import RowSet, SweepSpec
 from raymc.specs.task import TaskSpec
 from raymc.store import layout
+from raymc.store.batches import Place
 from raymc.store.fitted import ends_now
 from raymc.store.rows import has_rows
 from raymc.store.store import Store
+
+KEPT = 2000  # results in memory: a profile of 26 points and 15 metrics takes 20 kB
+
+Result = TypeVar("Result", Evaluation, Profile)
 
 
 class Groups:
@@ -57,19 +63,22 @@ class Groups:
 
 
 class Records:
-    """What a store holds of a sweep's results, against the weights that its minima have now."""
+    """What a store holds of a sweep's results, against the weights that its minima have now.
 
-    def __init__(self, store: Store, spec: SweepSpec):
-        self._store, self._spec = store, spec
+    The last results read are kept, so many at most, for as long as the same records stand in the store.
+    """
+
+    def __init__(self, store: Store, spec: SweepSpec, kept: int = KEPT):
+        self._store, self._spec, self._kept = store, spec, kept
+        self._read: OrderedDict[tuple[str, str, str], tuple[Place, Evaluation | Profile]] = OrderedDict()
         self._row_sets = {rows.name: rows for rows in spec.row_sets}
 
     def evaluation(self, group: str, key: str, split: str) -> Evaluation | None:
         """The stored evaluation of an endpoint's present weights. Raises CorruptArtefact."""
-        try:
-            body = self._store.get(layout.EVALUATIONS, group, key)
-        except KeyError:
+        found = self._parsed(Evaluation, layout.EVALUATIONS, group, key)
+        if found is None:
             return None
-        found = Evaluation.model_validate(body).model_copy(update={"split": split})  # its name may be another sweep's
+        found = found.model_copy(update={"split": split})  # its name may be another sweep's
         if found.weights != self._store.weights_digest(layout.MINIMA, key):
             return None
         return found if has_rows(self._store, group, key) else None
@@ -79,11 +88,10 @@ class Records:
 
         `head`: whose is used: path, a or b. `fit`: key of a fitted curve in the store.
         """
-        try:
-            body = self._store.get(layout.PROFILES, group, f"{a}-{b}")
-        except KeyError:
+        found = self._parsed(Profile, layout.PROFILES, group, f"{a}-{b}")
+        if found is None:
             return None
-        found = Profile.model_validate(body).model_copy(update={"split": split, "curve": how.title})
+        found = found.model_copy(update={"split": split, "curve": how.title})
         if chosen_here(self._spec, how, self._row_sets[split]):
             found = found.model_copy(update={"chosen_on": split})  # by this sweep's name of those rows
         ends = ends_now(self._store, a, b)
@@ -93,6 +101,22 @@ class Records:
             return None
         kept = not self._spec.connectivity.rows or (found.row_file and has_rows(self._store, group, f"{a}-{b}"))
         return found if kept else None
+
+    def _parsed(self, what: type[Result], kind: str, group: str, name: str) -> Result | None:
+        """A record as it lies in the store. Raises CorruptArtefact."""
+        known, place = self._read.get((kind, group, name)), self._store.place(kind, group, name)
+        if known is not None and known[0] == place and isinstance(known[1], what):
+            self._read.move_to_end((kind, group, name))
+            return known[1]
+        try:
+            found = what.model_validate(self._store.get(kind, group, name))
+        except KeyError:
+            return None
+        if place is not None:
+            self._read[kind, group, name] = place, found
+            if len(self._read) > self._kept:
+                self._read.popitem(last=False)
+        return found
 
 
 class Names:

@@ -67,6 +67,13 @@ def write_rows(store: Store, group: str, name: str, table: RowTable) -> str:
 
     Raises RaymcError where it can't be written.
     """
+    with store.timed():
+        data = _packed(table)
+        store.write_file(_path(store, group, name), data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _packed(table: RowTable) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,9 +103,7 @@ def write_rows(store: Store, group: str, name: str, table: RowTable) -> str:
     }
     sink = pa.BufferOutputStream()
     pq.write_table(content, sink, **options)
-    data = sink.getvalue().to_pybytes()
-    store.write_file(_path(store, group, name), data)
-    return hashlib.sha256(data).hexdigest()
+    return sink.getvalue().to_pybytes()
 
 
 def read_rows(store: Store, group: str, name: str, sha256: str) -> RowTable:
