@@ -36,11 +36,11 @@ class Bits:
         self.size = size
         self._bits: np.ndarray | None = None
 
-    def set(self, i: int | np.ndarray, j: int | np.ndarray) -> None:
-        """Take pairs in; arrays of the same length, (pairs,) int."""
+    def set(self, i: np.ndarray, j: np.ndarray) -> None:
+        """Take pairs in; (pairs,) int."""
         if self._bits is None:
             self._bits = np.zeros((self.size, -(-self.size // 8)), np.uint8)
-        np.bitwise_or.at(self._bits, (i, np.asarray(j) // 8), (128 >> np.asarray(j) % 8).astype(np.uint8))
+        np.bitwise_or.at(self._bits, (i, j // 8), (128 >> j % 8).astype(np.uint8))
 
     def has(self, i: int, j: int) -> bool:
         return self._bits is not None and bool(self._bits[i, j // 8] & 128 >> j % 8)

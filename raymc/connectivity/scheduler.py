@@ -25,13 +25,14 @@ _OVERDUE = (4.0, 30.0)  # a batch is repeated when it takes so many times what i
 class Batch:
     """Pairs (m, 2) of minima i < j, by their numbers, at `start` ... `stop` - 1 of the order.
 
-    `coming`: the endpoints that the worker needs next after it, in the order of use. `finished`: some worker did it.
+    `coming`: those of the worker's next pairs that have an endpoint which no earlier of them has, (k, 2): what it loads
+    or keeps, in order. `finished`: some worker did it.
     """
 
     start: int
     stop: int
     pairs: np.ndarray
-    coming: tuple[int, ...]
+    coming: list[list[int]]
     expected: float | None = None  # seconds
     workers: dict[Hashable, float] = field(default_factory=dict)  # who has it in hand, since when
     finished: bool = False
@@ -104,9 +105,9 @@ class Scheduler:
             count = min(count, max(-(-left // 2), int(0.05 * self._target / rate)), left)
             count = max(1, count if span.careful <= span.start else min(count, span.careful - span.start))
         start, stop = span.start, span.start + count
-        reach = min(span.stop, stop + 2 * self._order.held + 2)
+        reach = min(span.stop, stop + self._order.held + min(self._order.held, 64) + 2)
         pairs = self._order.pairs(start, reach)
-        coming = tuple(dict.fromkeys(pairs[count:].ravel().tolist()))
+        coming = _first_uses(pairs[count:].tolist())
         span.start = stop
         return Batch(start, stop, pairs[:count], coming, count * rate if rate else None)
 
@@ -244,3 +245,13 @@ class Scheduler:
     def _rate(self, slot: int) -> float:
         """Seconds a pair of a worker, else of all; 0 where nothing is known."""
         return self._rates[slot] or self._all.rate
+
+
+def _first_uses(pairs: list[list[int]]) -> list[list[int]]:
+    seen: set[int] = set()
+    found = []
+    for pair in pairs:
+        if not seen.issuperset(pair):
+            found.append(pair)
+            seen.update(pair)
+    return found

@@ -16,6 +16,7 @@ import numpy as np
 from raymc.connectivity.missing import AllPairs, Missing, by_likeness, symmetric
 
 Name = TypeVar("Name")
+_SPARE = 12  # room from which on one place is spared for an endpoint that is read ahead
 _BLOCKS = 64 << 20  # bytes of blocks of a sparse matrix that are kept at once
 _LISTED, _GREEDY = 20_000, 2_000  # pairs, and minima, up to which several orders are tried
 
@@ -188,8 +189,8 @@ class Cache:
         self._room = max(2, room)
         self._kept: OrderedDict[int, None] = OrderedDict()
 
-    def loads(self, pairs: np.ndarray, coming: Sequence[int] = ()) -> int:
-        """How many endpoints are read for these pairs, (pairs, 2), done in order; `coming`: those of the next ones."""
+    def loads(self, pairs: np.ndarray, coming: Sequence[Sequence[int]] = ()) -> int:
+        """How many endpoints are read for these pairs, (pairs, 2), done in order; `coming`: pairs that follow."""
         used = pairs.ravel().tolist()
         kept, count = self._kept, 0
         ahead: list[int] = []
@@ -199,7 +200,7 @@ class Cache:
                 continue
             count += 1
             if len(kept) >= self._room:
-                ahead = ahead or [*used, *coming]
+                ahead = ahead or [*used, *(end for pair in coming for end in pair)]
                 both = at - at % 2
                 del kept[to_evict(list(kept), ahead, both)]
             kept[one] = None
@@ -230,11 +231,11 @@ def arrange(missing: Missing, room: int, workers: int = 1) -> Order:
         count = first.total
     share = max(1, round(math.sqrt(count / max(1, workers))))  # a block is loaded anew by each worker: it must pay
     held = min(held, share)
-    tiled = Tiled(missing, held)
+    tiled = Tiled(missing, min(held, room - 2) if room >= _SPARE else held)
     if not 0 < tiled.total <= _LISTED:
         return tiled
     room = max(2, room)
-    whole = tiled.pairs(0, tiled.total)
+    whole = _pairs(Tiled(missing, held))
     found = [(whole, held)]
     if workers == 1:
         found += [(_pairs(Tiled(missing, h)), h) for h in sorted({held - 1, held - 2, held * 3 // 4}) if 0 < h < held]

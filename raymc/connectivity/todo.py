@@ -46,8 +46,10 @@ class MissingPairs:
             rows, columns = self.block(np.arange(first, min(self.size, first + _ROWS))).nonzero()
             yield from zip((rows + first).tolist(), columns.tolist(), strict=True)
 
-    def any(self) -> bool:
-        return next(iter(self), None) is not None
+    def count(self) -> int:
+        """How many pairs."""
+        firsts = range(0, self.size, _ROWS)
+        return sum(int(self.block(np.arange(f, min(self.size, f + _ROWS))).sum()) for f in firsts)
 
     def tasks(self, i: int, j: int) -> list[PairTask]:
         """What is missing of a pair: a task a curve."""
@@ -69,8 +71,8 @@ class MissingPairs:
 
     def drop(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Take pairs out, as they can't be done."""
-        for i, j in pairs:
-            self._gone.set(i, j)
+        places = np.array(list(pairs), np.int64).reshape(-1, 2)
+        self._gone.set(places[:, 0], places[:, 1])
 
     def of_minima(self, keys: Iterable[str]) -> Iterator[tuple[int, int]]:
         """The missing pairs with one of some minima."""
@@ -88,6 +90,6 @@ class MissingPairs:
                 for pair in zip(i.tolist(), j.tolist(), strict=True):
                     a, b = (connections.order[place] for place in pair)
                     if connections.has_whole(self.corrupt, a, split, b, curve):
-                        bits.set(*pair)
+                        bits.set(*np.array(pair)[:, None])
                         some.add(pair)
         self.drop(pair for pair in some if not self.tasks(*pair))
