@@ -12,7 +12,7 @@ Numbers = np.ndarray  # int64 (N,): one number a minimum, the same where two are
 Covers = Callable[[int, int], bool]
 Listed = np.ndarray  # int64 (P,), i * N + j of each pair i < j, ascending
 
-_CELLS = 1 << 22  # of a block that is looked at at once
+_CELLS = 1 << 20  # of a block that is looked at at once; the first ones are smaller: often one pair is asked for
 _TERMS = 8  # conditions that are counted by inclusion and exclusion; more of them are counted block by block
 _LARGE = 1 << 60
 _FEW = 64  # classes whose pairs are counted, to know when all have been seen
@@ -134,9 +134,10 @@ class PairSet:
             yield i[kept], j[kept]
             return
         rows, columns = self._possible()
-        step = max(1, _CELLS // max(len(columns), 1))
-        for start in range(0, len(rows), step):
-            these = rows[start : start + step]
+        start, cells = 0, _CELLS >> 8
+        while start < len(rows):
+            these = rows[start : start + max(1, cells // max(len(columns), 1))]
+            start, cells = start + len(these), min(_CELLS, 4 * cells)
             those = columns[np.searchsorted(columns, these[0] + 1) :]
             first, second = np.nonzero(self.has(these[:, None], those[None, :]))
             yield these[first], those[second]

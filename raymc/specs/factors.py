@@ -242,7 +242,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
         for name, value in node.items():
             yield from _leaves(value, f"{path}.{name}" if path else name)
     else:
-        yield path, json.dumps(node, sort_keys=True)
+        yield path, str(node) if type(node) is int else json.dumps(node, sort_keys=True)
 
 
 def _variants(body: dict[str, Any]) -> Variants:

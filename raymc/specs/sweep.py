@@ -149,20 +149,19 @@ class SweepSpec(Spec):
         count = math.prod(map(len, steps))
         if count > MAX_POINTS:
             raise PointError(f"{count} points; a sweep has at most {MAX_POINTS}", {}, {})
-        base = {name: getattr(self, name).model_dump(mode="json") for name in TRIAL_SECTIONS}
+        trials = _Trials({name: getattr(self, name).model_dump(mode="json") for name in TRIAL_SECTIONS}, names)
         points: list[Point] = []
-        seen: dict[str, dict[str, int]] = {}
+        seen: dict[tuple[int, ...], dict[str, int]] = {}
         for combination in itertools.product(*steps):
             chosen = {name: pick for step in combination for name, pick in step.items()}
             values = {name: value for name, (_, value) in chosen.items()}
             choice = {name: index for name, (index, _) in chosen.items()}
-            trial = _trial(base, values, choice)
-            text = trial.model_dump_json()
-            if text in seen:
-                twice = {name: index for name, index in choice.items() if seen[text][name] != index}
+            trial, content = trials.of(values, choice)
+            if content in seen:
+                twice = {name: index for name, index in choice.items() if seen[content][name] != index}
                 said = ", ".join(f"{name}={values[name]}" for name in twice)
                 raise PointError(f"the same trial twice: {said}", values, twice)
-            seen[text] = choice
+            seen[content] = choice
             points.append(Point(values, trial, telling=tuple(telling)))
         points += [Point({}, one.trial(self.model, self.task), one.name) for one in self.minima]
         return tuple(points)
@@ -185,7 +184,38 @@ class SweepSpec(Spec):
         )
 
 
-def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int]) -> TrialSpec:
+class _Trials:
+    """The trials of a sweep's points, each section validated once for each choice of its axes, and shared."""
+
+    def __init__(self, base: dict[str, Any], axes: Sequence[str]):
+        self._base = base
+        self._axes = {section: [n for n in axes if n.split(".")[0] == section] for section in TRIAL_SECTIONS}
+        self._known: dict[tuple[str, tuple[int, ...]], Spec] = {}  # by section and its axes' choice
+        self._texts: dict[tuple[str, str], Spec] = {}
+
+    def of(self, values: dict[str, Any], choice: dict[str, int]) -> tuple[TrialSpec, tuple[int, ...]]:
+        """(the trial with these values on the axes, what is the same for trials alike in all). Raises PointError."""
+        asked = {section: (section, tuple(choice[name] for name in axes)) for section, axes in self._axes.items()}
+        if any(one not in self._known for one in asked.values()):
+            data = _placed(self._base, values, choice)
+            try:
+                trial = TrialSpec.model_validate(
+                    {name: self._known.get(one, data[name]) for name, one in asked.items()}
+                )
+            except ValidationError as error:
+                first = error.errors(include_url=False)
+                message = f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}"
+                raise PointError(message, values, choice, first, data) from error
+            for name, one in asked.items():
+                if one not in self._known:
+                    section = getattr(trial, name)
+                    self._known[one] = self._texts.setdefault((name, section.model_dump_json()), section)
+        sections = {name: self._known[one] for name, one in asked.items()}
+        return TrialSpec.model_validate(sections), tuple(map(id, sections.values()))
+
+
+def _placed(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int]) -> dict[str, Any]:
+    """A trial's data with these values in their places. Raises PointError for a field of what has no fields."""
     data = dict(base)
     for name in sorted(values, key=lambda name: name.count(".")):  # whole sections before fields inside them
         *parents, last = name.split(".")
@@ -199,12 +229,7 @@ def _trial(base: dict[str, Any], values: dict[str, Any], choice: dict[str, int])
                 raise PointError(f"{name}: {where} is {child!r}, which has no fields", values, {name: choice[name]})
             node[parent] = node = dict(child)
         node[last] = values[name]
-    try:
-        return TrialSpec.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)
-        message = f"{'.'.join(map(str, first[0]['loc']))}: {first[0]['msg']}"
-        raise PointError(message, values, choice, first, data) from error
+    return data
 
 
 def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _unknown_to_the_hub(trial: TrialSpec, message: str) -> str:
 def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
     from raymc.tasks.rows import labels_of
 
-    seen: set[str] = set()
+    seen: set[tuple[object, ...]] = set()
     for index, point in enumerate(spec.points):
         place = _placer(spec, point, index)
         for field, message in _point_faults(spec, point, seen):
@@ -91,8 +91,11 @@ def _faults(spec: SweepSpec, locate: Locate) -> Iterator[Fault]:
         yield locate(axis_place(spec, "model.kind"), said)
 
 
-def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """(dotted field of the trial, what is wrong); what was looked at for another point isn't looked at again."""
+def _point_faults(spec: SweepSpec, point: Point, seen: set[tuple[object, ...]]) -> Iterator[tuple[str, str]]:
+    """(dotted field of the trial, what is wrong); what was looked at for another point isn't looked at again.
+
+    Points share the sections that they have alike.
+    """
     from raymc.tasks.method_faults import setting_faults
     from raymc.tasks.optimizers import optimizer_fault
     from raymc.tasks.rows import task_faults
@@ -100,13 +103,13 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
     trial = point.trial
     model, task, train = trial.model, trial.task, trial.train
     sound = True
-    if (text := f"{model.model_dump_json()}{point.existing}") not in seen:
-        seen.add(text)
+    if (looked := (id(model), point.existing)) not in seen:
+        seen.add(looked)
         for field, message in _backbone_faults(trial, point.existing is not None):
             sound = False
             yield field, message
-    if sound and (text := f"{model.model_dump_json()}{trial.tuning.model_dump_json()}{task.max_length}") not in seen:
-        seen.add(text)
+    if sound and (looked := (id(model), id(trial.tuning), task.max_length)) not in seen:
+        seen.add(looked)
         if fault := method_fault(trial):
             yield ("task.max_length" if "positions" in fault else "tuning"), fault
         else:
@@ -115,8 +118,8 @@ def _point_faults(spec: SweepSpec, point: Point, seen: set[str]) -> Iterator[tup
         if limit is not None and task.max_length > limit:
             yield "task.max_length", f"{task.max_length} tokens are more than the {limit} that the backbone can read"
     if point.existing is None:
-        if (text := task.model_dump_json()) not in seen:
-            seen.add(text)
+        if (looked := ("task", id(task))) not in seen:
+            seen.add(looked)
             for field, message in task_faults(task, {task.train_split: "train_split"}):
                 yield f"task.{field}", message
         if trial.tuning.method == "existing":
@@ -201,11 +204,11 @@ def _row_set_faults(spec: SweepSpec) -> Iterator[tuple[DataPath, str]]:
 def _scored_faults(spec: SweepSpec, task: TaskSpec) -> Iterator[tuple[str, str]]:
     """Faults of a task in `connectivity.tasks` that the minima's models tell."""
     yield from ((field, _UNREAD) for field in _unread(spec.model, task))
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for trial in (point.trial for point in spec.points):
-        if (text := f"{trial.model.model_dump_json()}{trial.tuning.model_dump_json()}") in seen:
+        if (looked := (id(trial.model), id(trial.tuning))) in seen:
             continue
-        seen.add(text)
+        seen.add(looked)
         try:
             limit = positions(trial.model)
         except RaymcError:  # said of the backbone
@@ -242,8 +245,8 @@ def _path(dotted: str) -> DataPath:
 
 def backbones_of(points: dict[str, Point], keys: set[str]) -> dict[str, Pretrained]:
     """The backbones that raymc pre-trains itself and that some of the trials start from, by key."""
-    found = [points[key].trial.model.backbone for key in points if key in keys]
-    return {backbone_key(one): one for one in found if not isinstance(one, str)}
+    found = {id(one): one for one in (points[key].trial.model.backbone for key in points if key in keys)}
+    return {backbone_key(one): one for one in found.values() if not isinstance(one, str)}
 
 
 def open_store(spec: SweepSpec, storage: str | None, write: bool) -> Store:
@@ -257,4 +260,6 @@ def open_store(spec: SweepSpec, storage: str | None, write: bool) -> Store:
 
 
 def whole_minima(store: Store, keys: set[str]) -> set[str]:
+    if not (store.root / layout.MINIMA).is_dir():
+        return set()
     return {key for key in keys if store.has(layout.MINIMA, key)}
