@@ -237,7 +237,7 @@ class Connections:
                 space = self.space(key)
                 records = tuple(self.evaluation_key(split, space) for split in splits)
                 tasks.append(EndpointTask(key, space, splits, records, True, self.precision))
-        return tasks, corrupt
+        return tasks, corrupt + self.store.mend(layout.EVALUATIONS)
 
     def missing(self, keys: set[str]) -> MissingPairs:
         """As missing_endpoints, for pairs: none of them is listed."""

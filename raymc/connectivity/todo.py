@@ -12,6 +12,7 @@ from raymc.connectivity.heads import Choice
 from raymc.connectivity.missing import Bits
 from raymc.connectivity.work import PairTask
 from raymc.specs.errors import CorruptArtefact
+from raymc.store import layout
 
 if TYPE_CHECKING:
     from raymc.connectivity.pairs import Connections
@@ -92,4 +93,5 @@ class MissingPairs:
                     if connections.has_whole(self.corrupt, a, split, b, curve):
                         bits.set(*np.array(pair)[:, None])
                         some.add(pair)
+        self.corrupt += connections.store.mend(layout.PROFILES)
         self.drop(pair for pair in some if not self.tasks(*pair))

@@ -6,13 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import canonical
-from raymc.store import batches
+from raymc.store import batches, layout
 from raymc.store.files import Files
 
 _DIFFERS = "it is not what was written (SHA-256 differs)"
@@ -70,8 +72,6 @@ class Records(Files):
         except (OSError, ValueError) as error:
             reason = "it can't be read" if isinstance(error, OSError) else _DIFFERS
             raise CorruptArtefact(kind, f"{group}/{name}.json", reason) from error
-        if index.damaged:  # it may have been there
-            raise CorruptArtefact(kind, f"{group}/{index.damaged[0]}", "the list of its records can't be read")
         raise KeyError(f"{kind}/{group}/{name}")
 
     def _get_single(self, kind: str, group: str, name: str) -> dict[str, Any]:
@@ -105,10 +105,32 @@ class Records(Files):
         known = self._indexes.setdefault((kind, group), batches.Index(self.root / kind / group))
         return known.refresh()
 
+    def mend(self, kind: str) -> list[CorruptArtefact]:
+        """Of the groups of a kind that were looked at, what is wrong with whole batches: their lists of records.
+
+        Such a file is set aside, its whole records are kept in another; what else it had is no longer there.
+        """
+        faults = [
+            CorruptArtefact(kind, f"{group}/{file}", "the list of its records can't be read")
+            for (one, group), index in self._indexes.items()
+            if one == kind
+            for file in index.refresh().damaged
+        ]
+        for fault in faults:
+            self.set_aside(kind, fault.key)
+        return faults
+
     # Set aside --------------------------------------------------------------------------------------------------
 
-    def _move(self, kind: str, key: str, target: Path) -> None:
-        """Move a folder or record, by its key as in `Store.set_aside`, if it is there."""
+    def set_aside(self, kind: str, key: str) -> Path | None:
+        """Move a folder or record out of the way; its new place, or None where it is gone already.
+
+        `key`: of a record, GROUP/NAME.json, whichever file it is in; its neighbours stay. A batch whose list of records
+        is damaged is GROUP/FILE.jsonl: its whole records stay.
+        """
+        target = self.root / layout.SET_ASIDE / f"{kind}-{key.replace('/', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
+        target = target.with_name(f"{target.name}-{uuid.uuid4().hex[:6]}")
+        target.parent.mkdir(parents=True, exist_ok=True)
         path, group, name = self.folder(kind, key), str(Path(key).parent), Path(key).name
         with contextlib.suppress(FileNotFoundError):
             if path.suffix == batches.SUFFIX:
@@ -116,6 +138,7 @@ class Records(Files):
             elif path.suffix == ".json":
                 self._take_out(kind, group, name.removesuffix(".json"), target)
             path.unlink() if target.exists() else path.rename(target)
+        return target if target.exists() else None
 
     def _mended(self, path: Path) -> tuple[Path, bytes]:
         name, content = batches.mended(path.read_bytes(), path.name)

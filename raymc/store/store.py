@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,18 +137,6 @@ class Store(Records):
         if not whole:
             raise CorruptArtefact(kind, key, f"{layout.MANIFEST} is not what was written")
         return manifest
-
-    def set_aside(self, kind: str, key: str) -> Path | None:
-        """Move a folder or record out of the way; its new place, or None where it is gone already.
-
-        `key`: of a record, GROUP/NAME.json, whichever file it is in; its neighbours stay. A batch whose list of records
-        is damaged is GROUP/FILE.jsonl: its whole records stay.
-        """
-        target = self.root / layout.SET_ASIDE / f"{kind}-{key.replace('/', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
-        target = target.with_name(f"{target.name}-{uuid.uuid4().hex[:6]}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._move(kind, key, target)
-        return target if target.exists() else None
 
 
 def _sha256(path: Path) -> str:

