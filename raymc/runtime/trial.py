@@ -7,7 +7,8 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -19,6 +20,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 
 FAILED = "raymc_failed"
+_SHARED = 0.95  # of a GPU's memory, where several processes share it
 _BACKBONE: TypeAdapter[Pretrained] = TypeAdapter(Pretrained)
 
 
@@ -53,6 +55,8 @@ class Settings:
     checkpoint_every: int
     log_every: int
     scratch: str
+    micro_batch: int | Literal["auto"] | None = "auto"
+    tokens: str | None = None  # a folder in which trials share token ids
 
 
 def tune_trial(config: dict[str, Any]) -> None:
@@ -98,13 +102,18 @@ def _train(
         device = str(get_device())
     elif settings.gpus:
         device = "cuda"
+    if device.startswith("cuda") and settings.gpus < 1:
+        # Those who share a GPU each keep to their part; the rest is for what CUDA itself takes a process.
+        torch.cuda.set_per_process_memory_fraction(_SHARED * settings.gpus, device if ":" in device else None)
     group = Group(rank, size, device, "fsdp" if settings.strategy == "fsdp" else "ddp")
     store = Store(settings.storage)
     options: dict[str, Any] = {
         "checkpoint_every": settings.checkpoint_every,
         "log_every": settings.log_every,
         "report": report,
+        "micro_batch": settings.micro_batch,
     }
+    shared = Path(settings.tokens) if settings.tokens else None
     if trial.kind == layout.BACKBONES:
         from raymc.training.pretrain import pretrain
 
@@ -115,7 +124,7 @@ def _train(
         from raymc.training.curve_fit import fit_curve
 
         for body in trial.bodies:
-            fit_curve(Fitting.model_validate(body), store, group, **options)
+            fit_curve(Fitting.model_validate(body), store, group, **options, tokens=shared)
         return
     trials = [TrialSpec.model_validate(body) for body in trial.bodies]
     if trials[0].tuning.method == "existing":
@@ -126,7 +135,7 @@ def _train(
         return
     from raymc.training.finetune import finetune
 
-    finetune(trials, store, group, **options)
+    finetune(trials, store, group, **options, tokens=shared)
 
 
 def _with_train(trial: Trial, settings: Settings) -> None:

@@ -27,13 +27,27 @@ Gpus = Annotated[
     Annotated[NonNegative, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
     Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
 ]
+MicroBatch = Annotated[
+    Annotated[Count, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
+]
 
 
 class TrialResources(Spec):
     workers: Count = Field(default=1, description="1: inside the Tune trial; more: Ray Train")
     cpus: Positive = Field(default=1.0, description="CPUs a worker; its torch threads")
-    gpus: Gpus = Field(default="auto", description="GPUs a worker; auto: 1 where the cluster has any")
+    gpus: Gpus = Field(
+        default="auto",
+        description="GPUs a worker; auto: 1 where the cluster has any. A part, such as 0.25: as many small trials as "
+        "fit share a GPU, each with that part of its memory",
+    )
     strategy: Literal["ddp", "fsdp"] = Field(default="ddp", description="with two workers or more")
+    micro_batch: MicroBatch | None = Field(
+        default="auto",
+        description="most rows that a worker takes through the model at a time; the gradients are those of the whole "
+        "batch, up to rounding, and dropout draws its masks by pass. auto: all of them, and half as many as ran out of "
+        "memory; null: all of them",
+    )
 
 
 class EvaluatorResources(Spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ def train(state: State, worker: Shape, at_once: int) -> bool:
     from raymc.runtime.trial import Settings
 
     spec, failure = state.spec, state.spec.failure
+    tokens = str(state.store.scratch("tokens"))
     settings = Settings(
         storage=state.store.uri,
         workers=1,
@@ -36,8 +38,17 @@ def train(state: State, worker: Shape, at_once: int) -> bool:
         checkpoint_every=failure.checkpoint_every,
         log_every=spec.tracking.log_every,
         scratch=str(state.store.scratch("trials")),
+        micro_batch=spec.resources.trial.micro_batch,
+        tokens=tokens,
     )
-    workers = spec.resources.trial.workers
+    try:
+        return _train(state, settings, at_once)
+    finally:
+        shutil.rmtree(tokens, ignore_errors=True)
+
+
+def _train(state: State, settings: Settings, at_once: int) -> bool:
+    workers = state.spec.resources.trial.workers
     _pretrain(state, settings, workers, at_once)
     missing = state.missing()
     if missing and not state.stop.is_set():

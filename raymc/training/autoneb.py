@@ -30,8 +30,9 @@ from raymc.tasks.bends import build_curve
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.curve_choice import Choice
 from raymc.training.curve_model import CurveModule
-from raymc.training.curve_steps import Fitted, Ground, due, halves, looker, loss_at, ready, recipe_of
+from raymc.training.curve_steps import Fitted, Ground, cut_rows, due, looker, loss_at, ready, recipe_of
 from raymc.training.loop import Batch, Hooks, Report, train
+from raymc.training.memory import MicroBatch
 from raymc.training.parallel import Group
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of each segment, where the loss is measured after a cycle
@@ -54,7 +55,13 @@ class _Stage:
 
 
 def autoneb(
-    how: AutoNebCurve, ground: Ground, group: Group, checkpoints: Checkpoints, log_every: int, report: Report
+    how: AutoNebCurve,
+    ground: Ground,
+    group: Group,
+    checkpoints: Checkpoints,
+    log_every: int,
+    report: Report,
+    micro: MicroBatch | None = None,
 ) -> Fitted:
     """Fit a chain. All workers call it; what it keeps on the way lies under the key of `checkpoints`.
 
@@ -64,7 +71,7 @@ def autoneb(
     cycle = group.agreed(stages.newest() if group.rank == 0 else 0)  # all go on from the same
     stage = stages.read(cycle) if cycle else _Stage(0, torch.stack(start_bends(ground.a, ground.b, how.pivots)))
     while stage.cycle < how.cycles:
-        stage = _cycle(how, ground, group, checkpoints, log_every, report, stage)
+        stage = _cycle(how, ground, group, checkpoints, log_every, report, stage, micro)
         group.first(partial(stages.keep, stage))
     kept = stage.pivots if stage.chosen is None else stage.chosen
     knots = arc_parameters([ground.a, *kept, ground.b])[1:-1]
@@ -81,6 +88,7 @@ def _cycle(
     log_every: int,
     report: Report,
     stage: _Stage,
+    micro: MicroBatch | None,
 ) -> _Stage:
     """Relax the chain for one cycle, and insert pivots unless it was the last."""
     fit, offset = how.fit, stage.cycle * how.fit.steps
@@ -109,6 +117,7 @@ def _cycle(
         lambda point: report({**point, "step": point["step"] + offset}),
         {fit.steps: lambda wrapped, curve: training.extend(curve)},
         Hooks(band.parts, band.graded, updated),
+        micro,
     )
     pivots, inserted = band.module.matrix, []
     if stage.cycle + 1 < how.cycles:
@@ -143,8 +152,8 @@ class _Band:
         batch, weight = self._ground.objective.batch(self._offset + step, group)
         return batch, weight * len(self.module.matrix)
 
-    def parts(self, batch: Batch) -> list[Batch]:
-        self._cut = halves(batch)
+    def parts(self, batch: Batch, most: int | None) -> list[Batch]:
+        self._cut = cut_rows(batch, most)
         self._losses.zero_()
         numbers = torch.arange(1, len(self.module.matrix) + 1)
         return [{**part, _PIVOT: number} for number in numbers for part in self._cut]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -34,6 +35,10 @@ class Checkpoints:
     store: Store
     key: str
     every: int
+
+    @property
+    def folder(self) -> Path:
+        return self.store.folder(layout.CHECKPOINTS, self.key)
 
     def save(self, model: Any, optimizer: Any, step: int, curve: list[dict[str, float]], group: Group) -> None:
         """All workers call it; the first writes. Older checkpoints are removed once this one is whole."""
@@ -96,8 +101,8 @@ class Checkpoints:
         return 0
 
     def clear(self) -> None:
-        shutil.rmtree(self.store.folder(layout.CHECKPOINTS, self.key), ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[int]:
-        home = self.store.folder(layout.CHECKPOINTS, self.key)
+        home = self.folder
         return [int(path.name[5:]) for path in home.glob("step-*")] if home.is_dir() else []

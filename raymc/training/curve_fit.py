@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,16 @@ from raymc.tasks.bends import save_bends
 from raymc.tasks.groups import group_of
 from raymc.tasks.minima import Minima
 from raymc.tasks.points import PointModel
-from raymc.tasks.rows import check_labels, fingerprint, label_names, read_rows, training_rows
+from raymc.tasks.rows import check_labels, read_rows
 from raymc.tasks.scoring import make_scorer
 from raymc.tasks.tokens import Tokens, tokenize
 from raymc.training.autoneb import autoneb
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.curve_choice import mean
 from raymc.training.curve_steps import Fitted, Ground, Measure, fit
+from raymc.training.data import TrainingData, tokenizer_of_folder, training_data
 from raymc.training.loop import Report
+from raymc.training.memory import MicroBatch, Setting
 from raymc.training.objectives import objective_of
 from raymc.training.parallel import Group
 from raymc.training.provenance import commit_of_raymc, versions
@@ -38,26 +41,24 @@ _SAMPLE = 256  # training rows by which AutoNEB inserts pivots
 _TOKEN_BUDGET = 4096  # a batch where nothing trains
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The rows of a fit, read by the minima's own tokenizer. `select`: those of the split of fit.select."""
-
-    rows: int
-    digest: str
-    labels: tuple[str, ...]
-    tokens: Tokens
-    select: Tokens | None
-
-
 def fit_curve(
-    fitting: Fitting, store: Store, group: Group, *, checkpoint_every: int, log_every: int, report: Report
+    fitting: Fitting,
+    store: Store,
+    group: Group,
+    *,
+    checkpoint_every: int,
+    log_every: int,
+    report: Report,
+    micro_batch: Setting = None,
+    tokens: Path | None = None,
 ) -> None:
     """Fit a curve and store it under its key, unless it is there between the weights that its ends have now.
 
-    All workers of the fit call it. The folder holds the bends by tensor (raymc.tasks.bends), training.jsonl and
-    curve.json. `report` gets points of the training curve, with `steps` added. Raises RaymcError for faults of the
-    input (CorruptArtefact where a minimum isn't what was written) and TrainingFault for those of the fit; nothing is
-    visible in the store until its folder is whole.
+    All workers of the fit call it. `micro_batch`: as in the spec's resources.trial. `tokens`: a folder in which
+    processes share the rows' token ids. The curve's folder holds the bends by tensor (raymc.tasks.bends),
+    training.jsonl and curve.json. `report` gets points of the training curve, with `steps` added. Raises RaymcError for
+    faults of the input (CorruptArtefact where a minimum isn't what was written) and TrainingFault for those of the fit;
+    nothing is visible in the store until its folder is whole.
     """
     backbones.quiet()
     started = time.perf_counter()
@@ -72,7 +73,7 @@ def fit_curve(
         if group.rank == 0:  # stopped when it was stored, and before this
             whole.clear()
         return
-    point, (a, b), data = group.together(lambda: _opened(fitting, store, group))
+    point, (a, b), data, select = group.together(lambda: _opened(fitting, store, group, tokens))
     names = [group_of(name, how.groups) for name in point.names] if isinstance(how, GatesCurve) else []
     gates = list(dict.fromkeys(names))
     ground = Ground(
@@ -80,7 +81,7 @@ def fit_curve(
         a,
         b,
         objective_of(fitting.kind, data.tokens, settings.batch_size, settings.seed),
-        None if data.select is None else _measure(fitting.kind, data.select, group),
+        None if select is None else _measure(fitting.kind, select, group),
         _measure(fitting.kind, _sample(data.tokens, settings.seed), group) if isinstance(how, AutoNebCurve) else None,
         [gates.index(name) for name in names],
     )
@@ -89,14 +90,16 @@ def fit_curve(
     ends = hashlib.sha256("-".join(weights).encode()).hexdigest()[:12]
     checkpoints = Checkpoints(store, f"{key}/{ends}", checkpoint_every)
     loaded = time.perf_counter()
+    alike = [fitting.kind, fitting.space, how.curve, fitting.task.max_length, [*map(list, point.shapes)]]
+    micro = MicroBatch(micro_batch, alike, checkpoints)
 
     def told(point: dict[str, float]) -> None:
         report({**point, "steps": steps})
 
     if isinstance(how, AutoNebCurve):
-        fitted = autoneb(how, ground, group, checkpoints, log_every, told)
+        fitted = autoneb(how, ground, group, checkpoints, log_every, told, micro)
     else:
-        fitted = fit(how, ground, group, checkpoints, log_every, told)
+        fitted = fit(how, ground, group, checkpoints, log_every, told, micro)
     seconds = {"load": loaded - started, "fit": time.perf_counter() - loaded}
     provenance = {
         "key": key,
@@ -120,6 +123,7 @@ def fit_curve(
         **fitted.notes,
         "seconds": seconds,
         "device": group.device,
+        "micro_batch": micro.rows,
         "workers": group.size,
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -144,16 +148,16 @@ def _set_aside_stale(store: Store, key: str, weights: tuple[str, str]) -> None:
 
 
 def _opened(
-    fitting: Fitting, store: Store, group: Group
-) -> tuple[PointModel, tuple[torch.Tensor, torch.Tensor], _Data]:
-    """A model of the ends' shape, both ends as vectors, and the rows."""
+    fitting: Fitting, store: Store, group: Group, shared: Path | None
+) -> tuple[PointModel, tuple[torch.Tensor, torch.Tensor], TrainingData, Tokens | None]:
+    """A model of the ends' shape, both ends as vectors, the training rows, and those of fit.select."""
     minima, keys = Minima(store, fitting.trials), (fitting.a, fitting.b)
     for key in keys:
         store.verify(layout.MINIMA, key, deep=True)
     one, other = (minima.made(key) for key in keys)
     if one.tokenizer != other.tokenizer:
         raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
-    data = _read(fitting, store, one.trial.model.trust_remote_code)
+    data, select = _read(fitting, store, one.trial.model.trust_remote_code, shared)
     order = data.labels if fitting.kind == "classifier" else None
     for key, made in zip(keys, (one, other), strict=True):
         if order and set(made.labels) != set(order):
@@ -168,22 +172,26 @@ def _opened(
     known = point.model.get_input_embeddings().num_embeddings
     if data.tokens.highest >= known:
         raise RaymcError(f"{fitting.a} has {known} embeddings, and its tokenizer makes token {data.tokens.highest}")
-    return point, (a, b), data
+    return point, (a, b), data, select
 
 
-def _read(fitting: Fitting, store: Store, trust_remote_code: bool) -> _Data:
+def _read(
+    fitting: Fitting, store: Store, trust_remote_code: bool, shared: Path | None
+) -> tuple[TrainingData, Tokens | None]:
+    """The training rows, and those of the split of fit.select."""
     task, select = fitting.task, fitting.fit.select
-    labels = label_names(task, read_rows(task, task.train_split))
-    rows, indices = training_rows(task)
-    folder = str(store.folder(layout.MINIMA, fitting.a))
-    tokenizer = backbones.load_tokenizer(folder, None, trust_remote_code)
-    tokens = tokenize(tokenizer, rows, labels, task, fitting.kind)
-    held = None
+    folder = store.folder(layout.MINIMA, fitting.a)
+
+    def opened() -> Any:
+        return backbones.load_tokenizer(str(folder), None, trust_remote_code)
+
+    what = tokenizer_of_folder(folder, trust_remote_code)
+    data, held = training_data(task, fitting.kind, what, opened, shared), None
     if select is not None:
         held_rows = read_rows(task, select)
-        check_labels(held_rows, labels, select)
-        held = tokenize(tokenizer, held_rows, labels, task, fitting.kind)
-    return _Data(len(rows), fingerprint(rows, indices), labels, tokens, held)
+        check_labels(held_rows, data.labels, select)
+        held = tokenize(data.tokenizer, held_rows, data.labels, task, fitting.kind)
+    return data, held
 
 
 def _measure(kind: str, tokens: Tokens, group: Group) -> Measure:

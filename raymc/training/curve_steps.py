@@ -16,7 +16,8 @@ from raymc.training.checkpoint import Checkpoints
 from raymc.training.curve_choice import Choice
 from raymc.training.curve_model import CurveModule, Point, curve_module
 from raymc.training.loop import Batch, Hooks, Objective, Recipe, Report, train
-from raymc.training.microbatch import by_length
+from raymc.training.memory import MicroBatch
+from raymc.training.microbatch import parts_of
 from raymc.training.parallel import Group
 
 Measure = Callable[[Any], float]
@@ -93,23 +94,23 @@ class AlongCurve:
         batch, weight = self._objective.batch(step, group)
         return {**batch, _T: torch.from_numpy(draws(self._fit, step))}, weight * self._fit.draws
 
-    def parts(self, batch: Batch) -> list[Batch]:
-        """Each half of the rows at each t: the model's buffer holds one point of the curve at a time."""
-        cut = halves({name: tensor for name, tensor in batch.items() if name != _T})
+    def parts(self, batch: Batch, most: int | None) -> list[Batch]:
+        """Each part of the rows at each t: the model's buffer holds one point of the curve at a time."""
+        cut = cut_rows({name: tensor for name, tensor in batch.items() if name != _T}, most)
         return [{**part, _T: t} for t in batch[_T] for part in cut]
 
     def loss(self, model: Any, batch: Batch) -> torch.Tensor:
         return loss_at(batch[_T].item(), self._module, self._objective, model, batch)
 
 
-def halves(batch: Batch) -> list[Batch]:
-    """A batch cut by length where it has one; the second half is told to be at the point that the first was at."""
-    cut = by_length(batch) if "attention_mask" in batch else [batch]
-    return [{**part, _AGAIN: torch.tensor(number > 0)} for number, part in enumerate(cut)]
+def cut_rows(batch: Batch, most: int | None) -> list[Batch]:
+    """A batch in parts of at most `most` rows; those after the first are told to be at the point that it was at."""
+    parts = parts_of(batch, most)
+    return [{**part, _AGAIN: torch.tensor(number > 0)} for number, part in enumerate(parts)]
 
 
 def loss_at(t: float, module: CurveModule, objective: Objective, model: Any, part: Batch) -> torch.Tensor:
-    """An objective's loss of a part of `halves` at phi(t); `model` is the module as it is wrapped."""
+    """An objective's loss of a part of `cut_rows` at phi(t); `model` is the module as it is wrapped."""
     module.t, module.written = t, bool(part[_AGAIN])
     own = {name: tensor for name, tensor in part.items() if name not in (_T, _AGAIN)}
     loss = objective.loss(model, own)
@@ -118,7 +119,13 @@ def loss_at(t: float, module: CurveModule, objective: Objective, model: Any, par
 
 
 def fit(
-    how: NamedCurve, ground: Ground, group: Group, checkpoints: Checkpoints | None, log_every: int, report: Report
+    how: NamedCurve,
+    ground: Ground,
+    group: Group,
+    checkpoints: Checkpoints | None,
+    log_every: int,
+    report: Report,
+    micro: MicroBatch | None = None,
 ) -> Fitted:
     """Fit a Bezier, polygonal or gates curve. All workers call it; raises TrainingFault as the loop does."""
     settings = fit_of(how)
@@ -139,6 +146,7 @@ def fit(
         report,
         {settings.steps: lambda wrapped, curve: training.extend(curve)},
         Hooks(objective.parts, graded, look),
+        micro,
     )
     step, looks = settings.steps, []
     if isinstance(choice := getattr(module, "choice", None), Choice) and choice.best is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,34 +16,32 @@ from raymc.specs.trial import TrialSpec
 from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import backbones, tuning
-from raymc.tasks.rows import Rows, fingerprint, label_names, read_rows, training_rows
-from raymc.tasks.tokens import Tokens, tokenize
 from raymc.training.checkpoint import Checkpoints
+from raymc.training.data import TrainingData, tokenizer_of_model, training_data
 from raymc.training.loop import Keep, Recipe, Report, train
+from raymc.training.memory import MicroBatch, Setting
 from raymc.training.objectives import objective_of
 from raymc.training.parallel import Group
 from raymc.training.provenance import of_minimum
 from raymc.training.schedule import steps_of
 
 
-@dataclass(frozen=True)
-class _Data:
-    """The training rows of a trajectory, as text and as token ids."""
-
-    rows: Rows
-    digest: str
-    labels: tuple[str, ...]
-    tokens: Tokens
-    tokenizer: Any
-
-
 def finetune(
-    trials: Sequence[TrialSpec], store: Store, group: Group, *, checkpoint_every: int, log_every: int, report: Report
+    trials: Sequence[TrialSpec],
+    store: Store,
+    group: Group,
+    *,
+    checkpoint_every: int,
+    log_every: int,
+    report: Report,
+    micro_batch: Setting = None,
+    tokens: Path | None = None,
 ) -> None:
     """Train one run and store each of `trials`, snapshots of it, under its key. All workers of the run call it.
 
     Those that the store has already are left as they are. `report` gets points of the training curve, with `steps`
-    added. Raises RaymcError for faults of the input and TrainingFault for those of the training; nothing is visible
+    added. `micro_batch`: as in the spec's resources.trial. `tokens`: a folder in which processes share the rows'
+    token ids. Raises RaymcError for faults of the input and TrainingFault for those of the training; nothing is visible
     in the store until its folder is whole.
     """
     backbones.quiet()
@@ -51,8 +49,8 @@ def finetune(
     trial = trials[0]
     if trial.train.batch_size < group.size:
         raise RaymcError(f"train.batch_size: {trial.train.batch_size} rows can't be split over {group.size} workers")
-    data = group.together(lambda: _read(trial, store))
-    steps = steps_of(trial, len(data.rows))
+    data = group.together(lambda: data_of(trial, store, tokens))
+    steps = steps_of(trial, data.rows)
     due: dict[int, list[TrialSpec]] = {}  # counted in epochs, the end may be asked for as a snapshot too
     there = group.agreed([store.has(layout.MINIMA, one.key) for one in trials])
     for one, done in zip(trials, there, strict=True):
@@ -65,8 +63,9 @@ def finetune(
         if group.rank == 0:  # stopped when all were stored, and before this
             checkpoints.clear()
         return
-    model = group.together(lambda: _prepared(trial, data, store))
-    recipe = _recipe(trial, steps, log_every)
+    model = group.together(lambda: prepared(trial, data, store))
+    micro = MicroBatch(micro_batch, _memory(trial), checkpoints)
+    recipe = recipe_of(trial, steps, log_every)
     loaded = time.perf_counter()
 
     def keeper(some: list[TrialSpec], step: int) -> Keep:
@@ -80,7 +79,7 @@ def finetune(
     def put(some: list[TrialSpec], step: int, state: Any, curve: list[dict[str, float]]) -> None:
         for one in some:
             seconds = {"load": loaded - started, "train": time.perf_counter() - loaded}
-            provenance = _provenance(one, data, step, seconds, group)
+            provenance = _provenance(one, data, step, seconds, group, micro)
             with store.create(layout.MINIMA, one.key) as folder:
                 tuning.save(model, one, folder, state)
                 data.tokenizer.save_pretrained(folder)
@@ -97,22 +96,24 @@ def finetune(
         checkpoints,
         lambda point: report({**point, "steps": max(due)}),
         {step: keeper(some, step) for step, some in due.items()},
+        micro=micro,
     )
     if group.rank == 0:
         checkpoints.clear()
     group.wait()
 
 
-def _read(trial: TrialSpec, store: Store) -> _Data:
-    labels = label_names(trial.task, read_rows(trial.task, trial.task.train_split))
-    rows, indices = training_rows(trial.task)
-    place, commit = backbones.source(trial.model, store)
-    tokenizer = backbones.load_tokenizer(place, commit, trial.model.trust_remote_code)
-    tokens = tokenize(tokenizer, rows, labels, trial.task, trial.model.kind)
-    return _Data(rows, fingerprint(rows, indices), labels, tokens, tokenizer)
+def data_of(trial: TrialSpec, store: Store, tokens: Path | None) -> TrainingData:
+    """The rows that a trial trains on, read by its backbone's tokenizer."""
+
+    def opened() -> Any:
+        place, commit = backbones.source(trial.model, store)
+        return backbones.load_tokenizer(place, commit, trial.model.trust_remote_code)
+
+    return training_data(trial.task, trial.model.kind, tokenizer_of_model(trial.model), opened, tokens)
 
 
-def _prepared(trial: TrialSpec, data: _Data, store: Store) -> Any:
+def prepared(trial: TrialSpec, data: TrainingData, store: Store) -> Any:
     """The model as it starts to train."""
     model = backbones.load_model(trial, data.labels, store)
     known, highest = model.get_input_embeddings().num_embeddings, data.tokens.highest
@@ -121,7 +122,14 @@ def _prepared(trial: TrialSpec, data: _Data, store: Store) -> Any:
     return tuning.apply(model, trial)
 
 
-def _recipe(trial: TrialSpec, steps: int, log_every: int) -> Recipe:
+def _memory(trial: TrialSpec) -> list[Any]:
+    """What decides how much memory a row takes."""
+    parts = (trial.model, trial.tuning)
+    return [*(part.model_dump(mode="json") for part in parts), trial.task.max_length, trial.train.precision]
+
+
+def recipe_of(trial: TrialSpec, steps: int, log_every: int) -> Recipe:
+    """The loop's settings of a trial."""
     settings = trial.train
     return Recipe(
         steps=steps,
@@ -139,16 +147,19 @@ def _recipe(trial: TrialSpec, steps: int, log_every: int) -> Recipe:
     )
 
 
-def _provenance(trial: TrialSpec, data: _Data, step: int, seconds: dict[str, float], group: Group) -> dict[str, Any]:
+def _provenance(
+    trial: TrialSpec, data: TrainingData, step: int, seconds: dict[str, float], group: Group, micro: MicroBatch
+) -> dict[str, Any]:
     return of_minimum(
         trial,
         data.labels,
-        rows=len(data.rows),
+        rows=data.rows,
         rows_digest=data.digest,
         steps=step,
         tokens=int(data.tokens.offsets[-1]),
         seconds=seconds,
         device=group.device,
         workers=group.size,
+        micro_batch=micro.rows,
         threads=torch.get_num_threads(),
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,8 @@ from raymc.specs.errors import TrainingFault
 from raymc.tasks.backbones import derived_seed
 from raymc.tasks.optimizers import make_optimizer, optimizer_fault
 from raymc.training.checkpoint import Checkpoints
-from raymc.training.microbatch import by_length
+from raymc.training.memory import Exhausted, MicroBatch, is_exhaustion
+from raymc.training.microbatch import chunks, parts_of, rows_of
 from raymc.training.parallel import Group
 
 Batch = dict[str, torch.Tensor]
@@ -42,8 +44,8 @@ def _nothing(step: int, model: Any) -> None:
 class Hooks:
     """What happens beside the plain loop, on all workers; steps are updates done, models are wrapped."""
 
-    parts: Callable[[Batch], list[Batch]] | None = None
-    """What a worker's batch is cut into, a backward pass each, whose losses are summed; None: by length."""
+    parts: Callable[[Batch, int | None], list[Batch]] = parts_of
+    """What a worker's batch is cut into, a backward pass each, whose losses are summed; the most rows of each."""
     graded: Callable[[int, Any], None] = _nothing
     """Before update `step`, with its whole gradients in place, before they are clipped."""
     updated: Callable[[int, Any], None] = _nothing
@@ -86,6 +88,7 @@ def train(
     report: Report,
     snapshots: Mapping[int, Keep],
     hooks: Hooks | None = None,
+    micro: MicroBatch | None = None,
 ) -> Any:
     """Train to the last of `snapshots` (updates done: what keeps that state), from the newest checkpoint if there is
     one before the first of them; returns the wrapped model.
@@ -94,12 +97,13 @@ def train(
 
     The curve has a point every `log_every` steps and at the last: step, loss (mean per term since the point before,
     nats), learning_rate, grad_norm. Dropout draws anew from (dropout_seed, step, rank) at each step, so a resumed run
-    repeats an undisturbed one bit for bit. Raises TrainingFault where the loss or the gradient isn't finite, or the
-    optimizer can't work with the group's strategy.
+    repeats an undisturbed one bit for bit; parts of a batch draw one after the other. A step that runs out of memory is
+    repeated from its start as `micro` says. Raises TrainingFault where the loss or the gradient isn't finite, the
+    memory doesn't do, or the optimizer can't work with the group's strategy.
     """
     if fault := optimizer_fault(recipe.optimizer, group.strategy, group.size):
         raise TrainingFault(f"train.optimizer: {fault}")
-    hooks = hooks or Hooks()
+    hooks, micro = hooks or Hooks(), micro or MicroBatch(None)
     model.train()
     wrapped = group.wrap(model)
     optimizer = make_optimizer(
@@ -117,25 +121,21 @@ def train(
         if 0 in snapshots:
             snapshots[0](wrapped, [])
     trained = [p for p in wrapped.parameters() if p.requires_grad]
-    device = group.device.split(":")[0]
     summed, terms = torch.zeros((), dtype=torch.float64, device=group.device), 0
     for step in range(start, last):
-        torch.manual_seed(derived_seed("dropout", recipe.dropout_seed, step, group.rank))
         for parameters in optimizer.param_groups:
             parameters["lr"] = recipe.rate(step)
-        batch, weight = objective.batch(step, group)
-        # Shards are gathered in every forward pass, so all workers must take as many: there the batch stays whole.
-        parts = [batch] if group.size > 1 and group.strategy == "fsdp" else (hooks.parts or by_length)(batch)
-        for number, part in enumerate(parts, 1):
-            with group.syncing(wrapped, number == len(parts)):
-                with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    loss = objective.loss(wrapped, part)
-                # Workers' gradients are averaged: each counts its sum over the global number of terms, times workers.
-                (loss * (group.size / weight)).backward()
-            summed += loss.detach().double()
+        passes = partial(_passes, wrapped, objective, recipe, group, hooks, step)
+        added, weight = micro.fitted(passes, optimizer.zero_grad, group.size == 1)
+        summed += added
         hooks.graded(step, wrapped)
         norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip_norm or math.inf)
-        optimizer.step()
+        try:
+            optimizer.step()
+        except (RuntimeError, MemoryError) as error:
+            if group.size == 1 and is_exhaustion(error):
+                raise TrainingFault("the optimizer's state doesn't fit the memory beside the model") from None
+            raise
         optimizer.zero_grad(set_to_none=True)
         hooks.updated(step + 1, wrapped)
         terms += weight
@@ -156,6 +156,37 @@ def train(
                 if checkpoints and checkpoints.every and _due(done, checkpoints.every, recipe.log_every, last):
                     checkpoints.save(wrapped, optimizer, done, curve, group)
     return wrapped
+
+
+def _passes(
+    model: Any, objective: Objective, recipe: Recipe, group: Group, hooks: Hooks, step: int, most: int | None
+) -> tuple[torch.Tensor, int]:
+    """Add an update's gradients, at most `most` rows a pass; (this worker's summed loss, terms of the global loss).
+
+    Raises Exhausted where a pass runs out of memory.
+    """
+    torch.manual_seed(derived_seed("dropout", recipe.dropout_seed, step, group.rank))
+    batch, weight = objective.batch(step, group)
+    if group.size > 1 and group.strategy == "fsdp":
+        # Shards are gathered in every pass, so all workers must take as many: as few as the one with the fewest rows.
+        parts = [batch] if most is None else chunks(batch, rows_of(batch), group.least(-(-rows_of(batch) // most)))
+    else:
+        parts = hooks.parts(batch, most)
+    summed = torch.zeros((), dtype=torch.float64, device=group.device)
+    device = group.device.split(":")[0]
+    for number, part in enumerate(parts, 1):
+        try:
+            with group.syncing(model, number == len(parts)):
+                with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    loss = objective.loss(model, part)
+                # Workers' gradients are averaged: each counts its sum over the global number of terms, times workers.
+                (loss * (group.size / weight)).backward()
+        except (RuntimeError, MemoryError) as error:
+            if is_exhaustion(error):
+                raise Exhausted(rows_of(part), error) from None
+            raise
+        summed += loss.detach().double()
+    return summed, weight
 
 
 def _due(done: int, every: int, log_every: int, steps: int) -> bool:

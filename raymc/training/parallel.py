@@ -40,9 +40,17 @@ class Group:
 
     @contextlib.contextmanager
     def syncing(self, model: Any, last: bool) -> Iterator[None]:
-        """Workers exchange gradients in the last of a batch's backward passes alone."""
-        with model.no_sync() if self.size > 1 and not last else contextlib.nullcontext():
+        """Workers exchange gradients in the last of a batch's backward passes alone; shards of them in each."""
+        with model.no_sync() if self.size > 1 and self.strategy == "ddp" and not last else contextlib.nullcontext():
             yield
+
+    def least(self, value: int) -> int:
+        """The least of the workers' values."""
+        if self.size == 1:
+            return value
+        box = torch.tensor(value, device=self.device)
+        dist.all_reduce(box, dist.ReduceOp.MIN)
+        return int(box)
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a scalar tensor over all workers."""

@@ -26,6 +26,7 @@ from raymc.tasks.networks import check_reload, network_of, tokenizer_of
 from raymc.training.checkpoint import Checkpoints
 from raymc.training.language import LanguageModelling, Validation, validate
 from raymc.training.loop import Keep, Recipe, Report, train
+from raymc.training.memory import MicroBatch, Setting
 from raymc.training.parallel import Group
 from raymc.training.provenance import commit_of_raymc, versions
 
@@ -53,6 +54,7 @@ def pretrain(
     checkpoint_every: int,
     log_every: int,
     report: Report,
+    micro_batch: Setting = None,
 ) -> None:
     """Train one run and store each of `backbones`, snapshots of it, under its key. All workers of the run call it.
 
@@ -81,6 +83,8 @@ def pretrain(
         return _grammar_run(one, log_every) if isinstance(one, GrammarBackbone) else _text_run(one, group, log_every)
 
     run = group.together(made)
+    alike = one.model_dump(mode="json", exclude={"seed", "steps", "snapshot", "learning_rate"})
+    micro = MicroBatch(micro_batch, alike, checkpoints)
     perplexities: dict[int, float] = {}
 
     def told(point: dict[str, float]) -> None:
@@ -106,6 +110,7 @@ def pretrain(
                 **run.text,
                 "seconds": {"total": time.perf_counter() - started},
                 "device": group.device,
+                "micro_batch": micro.rows,
                 "workers": group.size,
                 "versions": versions(),
                 "commit": commit_of_raymc(),
@@ -120,7 +125,7 @@ def pretrain(
     with warnings.catch_warnings():
         # Logits are a view of what sharded networks return; nothing changes them in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-        train(run.model, run.objective, run.recipe, group, checkpoints, told, snapshots)
+        train(run.model, run.objective, run.recipe, group, checkpoints, told, snapshots, micro=micro)
     if group.rank == 0:
         checkpoints.clear()
     group.wait()

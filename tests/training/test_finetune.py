@@ -44,9 +44,9 @@ def trained_model(monkeypatch) -> list[Any]:
     """The models as training left them."""
     kept: list[Any] = []
 
-    def keep(model: Any, *arguments: Any) -> Any:
+    def keep(model: Any, *arguments: Any, **options: Any) -> Any:
         kept.append(model)
-        return train(model, *arguments)
+        return train(model, *arguments, **options)
 
     monkeypatch.setattr(module, "train", keep)
     return kept

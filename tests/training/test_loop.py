@@ -23,7 +23,7 @@ from raymc.store.store import Store
 from raymc.tasks.backbones import load_tokenizer
 from raymc.tasks.rows import read_rows
 from raymc.tasks.tokens import Tokens, tokenize
-from raymc.training import loop
+from raymc.training import microbatch
 from raymc.training.finetune import finetune
 from raymc.training.loop import Recipe, Report, train
 from raymc.training.microbatch import by_length
@@ -348,7 +348,7 @@ def test_a_run_in_parts_is_the_run_in_whole_batches(trial, tmp_path: Path, monke
     stores, cut = [Store(tmp_path / name) for name in ("parts", "whole")], []
     for store, cutter in zip(stores, (by_length, lambda batch: [batch]), strict=True):
         monkeypatch.setattr(
-            loop, "by_length", lambda batch, cutter=cutter: cut.append(len(cutter(batch))) or cutter(batch)
+            microbatch, "by_length", lambda batch, cutter=cutter: cut.append(len(cutter(batch))) or cutter(batch)
         )
         finetune([spec], store, ALONE, checkpoint_every=0, log_every=1, report=lambda _: None)
     assert cut == [2] * 5 + [1] * 5
