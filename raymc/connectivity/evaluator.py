@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from raymc.connectivity.adaptive import every, fill, some
+from raymc.connectivity.endpoints import Endpoints, Wanted
 from raymc.connectivity.passes import Passes, RowScorer
 from raymc.connectivity.paths import Path, path_of
 from raymc.connectivity.token_sets import TokenSets
 from raymc.connectivity.traces import Seen, Trace, seen, seen_before, table_of
 from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.landscape.adaptive import some_rows
 from raymc.landscape.curves import lengths
 from raymc.landscape.distances import l2_and_cosine
 from raymc.landscape.grid import even_points
@@ -21,12 +25,19 @@ from raymc.specs.errors import RaymcError
 from raymc.specs.exactness import Computed
 from raymc.specs.keys import canonical
 from raymc.specs.results import Evaluation, Profile
-from raymc.store import layout
+from raymc.store.layout import MINIMA
 from raymc.store.rows import RowTable, read_rows, write_rows
 from raymc.store.store import Store
+from raymc.tasks.folders import is_whole
+from raymc.tasks.likeness import architecture_of
 from raymc.tasks.minima import Made, Minima
-from raymc.tasks.points import PointModel, architecture_of, is_whole
+from raymc.tasks.points import PointModel
 from raymc.tasks.scoring import Score, make_scorer
+
+if TYPE_CHECKING:
+    from raymc.connectivity.planes import LineTask, TraceTask
+
+    Task = EndpointTask | PairTask | LineTask | TraceTask
 
 _ROW_TABLES = 8  # of endpoints, kept at once
 _MODELS = 2  # kept at once: pairs across tasks go to and fro between two heads
@@ -35,7 +46,7 @@ Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
 
 
 class Evaluator:
-    """One worker's evaluator. Keeps few models, and endpoints as flat vectors up to `cache_bytes` (two at least)."""
+    """One worker's evaluator. Keeps few models, and endpoints as flat vectors within bounds: see Endpoints."""
 
     def __init__(
         self,
@@ -44,21 +55,36 @@ class Evaluator:
         *,
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
+        near_bytes: int | None = None,
         token_budget: int = 4096,
     ):
-        self._store, self._sets, self._token_budget = store, sets, token_budget
-        self._device, self._cache_bytes = device, cache_bytes
+        self._store, self._sets, self._token_budget, self._device = store, sets, token_budget, device
         self._scorers: dict[tuple[str, str], RowScorer] = {}
-        self._models: OrderedDict[str, PointModel] = OrderedDict()
-        self._endpoints: OrderedDict[tuple[str, ...], tuple[torch.Tensor, str]] = OrderedDict()
+        self._models: OrderedDict[tuple[str, Computed], PointModel] = OrderedDict()
         self._rows: OrderedDict[tuple[str, str, str], RowTable] = OrderedDict()
-        self._fresh: set[str] = set()  # whose hashes were checked for the task in hand
-        self._minima = Minima(store, sets.trials)
-        self.loads = 0
+        self._expected: deque[Task] = deque()
+        self.endpoints = Endpoints(store, Minima(store, sets.trials), device, cache_bytes, near_bytes)
+
+    @property
+    def loads(self) -> int:
+        """How many endpoints were read from the storage."""
+        return self.endpoints.loads
+
+    def fits(self, model: PointModel) -> int:
+        """How many endpoints of a model's layout are held at once, within the bounds in bytes."""
+        return self.endpoints.fits(model)
 
     def begin(self) -> None:
         """A new task is in hand: what it reads is checked by its hashes again, unless it is in the cache."""
-        self._fresh.clear()
+        self.endpoints.begin()
+
+    def expect(self, tasks: Sequence[Task]) -> None:
+        """What will be asked for next, in this order, after the task in hand or the one that comes first.
+
+        What of it isn't held is read from the storage while another is computed, as far as the cache has room; what is
+        needed again stays. Nothing else depends on it.
+        """
+        self._expected = deque(tasks)
 
     def endpoint(self, task: EndpointTask) -> list[Evaluation]:
         """One evaluation a row set, its rows kept. Raises RaymcError where it doesn't fit, CorruptArtefact: damaged."""
@@ -70,6 +96,7 @@ class Evaluator:
             vector, weights = self.vector(kind, model, task.key, labels)
             model.flat.copy_(vector)
             model.refresh()
+            self._look_ahead(task, kind, model)
             started = time.perf_counter()
             scorer = self.scorer(task.key, split)
             found = seen(scorer.by_row(model.model))
@@ -115,25 +142,27 @@ class Evaluator:
             raise RaymcError("the ends have different tokenizers, so no text is the same input to both")
         lender = "" if head == "path" else owner
         model, path, (a_weights, b_weights) = self.path(task, lender, labels)
+        self._look_ahead(task, self._layout(lender or task.a, task.space, labels), model)
         t = even_points(task.points)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
-        passes = Passes(model, path.curve, {task.splits[n]: self.scorer(owner, task.splits[n]) for n in numbers})
-        traces = {task.splits[n]: Trace(t, self._sets.labels[task.splits[n]]) for n in numbers}
-        for index in (0, len(t) - 1):
-            for n in numbers:
-                known = self._known(task, n, 1 if index else 0, ends, (a_weights, b_weights))
-                split = task.splits[n]
-                traces[split].add(index, known or passes.at(t[index], (split,))[split])
-        for index in range(1, len(t) - 1):
-            for split, point in passes.at(t[index]).items():
-                traces[split].add(index, point)
+        passes = Passes(model, path.curve, self._scorers_along(task, owner, [task.splits[n] for n in numbers]))
+        both: dict[str, tuple[Seen, Seen]] = {}
+        for n in numbers:
+            split = task.splits[n]
+            first_known, last_known = (self._known(task, n, end, ends, (a_weights, b_weights)) for end in (0, 1))
+            both[split] = (
+                first_known or passes.at(0.0, (split,))[split],
+                last_known or passes.at(1.0, (split,))[split],
+            )
+        filled = fill(passes, both, t, task.tolerance) if task.tolerance else every(passes, both, t)
         length = tuple(lengths(path.curve, t, chords=32))
         found: dict[int, Profile] = {}
         for n in numbers:
             split = task.splits[n]
-            scorer, trace = passes.scorers[split], traces[split]
-            doubt = trace.uncertainty()
+            scorer, of_split = passes.scorers[split], filled[split]
+            trace = Trace(t, self._sets.labels[split], of_split.points)
+            doubt = trace.uncertainty(of_split.bound)
             name = f"{task.a}-{task.b}"
             found[n] = Profile(
                 a=task.a,
@@ -147,7 +176,9 @@ class Evaluator:
                 rows=scorer.rows,
                 tokens=scorer.tokens,
                 precision=task.precision,
-                passes=passes.count[split],
+                evaluated=of_split.evaluated,
+                passes=of_split.passes,
+                bound=of_split.bound,
                 t=tuple(t),
                 loss=trace.loss(),
                 metrics=trace.metrics(),
@@ -159,9 +190,21 @@ class Evaluator:
                 row_file=write_rows(self._store, task.groups[n], name, trace.table()) if task.groups else "",
                 distance_l2=distance,
                 cosine=cosine,
-                seconds=passes.seconds[split],
+                seconds=sum(passes.seconds.get(name, 0.0) for name in (split, some(split))),
                 device=self._device,
             )
+        return found
+
+    def _scorers_along(self, task: PairTask, owner: str, splits: Sequence[str]) -> dict[str, RowScorer]:
+        """Of each row set, and where the profile is adaptive of some of its rows."""
+        found = {split: self.scorer(owner, split) for split in splits}
+        if task.tolerance:
+            for split in splits:
+                known = (self._made(owner).tokenizer, some(split))
+                if known not in self._scorers:
+                    rows = some_rows(found[split].rows)
+                    self._scorers[known] = self.scorer(owner, split, rows)
+                found[some(split)] = self._scorers[known]
         return found
 
     def _known(self, task: PairTask, number: int, end: int, ends: Ends, weights: tuple[str, str]) -> Seen | None:
@@ -219,54 +262,55 @@ class Evaluator:
         self, key: str, space: str, labels: tuple[str, ...], precision: Computed = "fp32"
     ) -> tuple[str, PointModel]:
         """A model of this minimum's kind, and what tells the kind: one in hand where it fits."""
-        made = self._made(key)
-        body = made.trial.model_dump(mode="json")
-        folder = self._store.folder(layout.MINIMA, key)
-        shape = architecture_of(folder) if is_whole(folder) else [body["model"], body["tuning"]]
-        kind = canonical([space, shape, labels, precision])
-        if kind in self._models:
-            self._models.move_to_end(kind)
+        layout, made = self._layout(key, space, labels), self._made(key)
+        known = (layout, precision)
+        if known in self._models:
+            self._models.move_to_end(known)
         else:
             while len(self._models) >= _MODELS:
-                gone, _ = self._models.popitem(last=False)
-                for known in [known for known in self._endpoints if known[0] == gone]:
-                    del self._endpoints[known]
-            self._models[kind] = PointModel(folder, made.trial, made.labels, space, self._store)
-            self._models[kind].to(self._device, precision)
-        return kind, self._models[kind]
+                (gone, _), _ = self._models.popitem(last=False)
+                if not any(other == gone for other, _ in self._models):
+                    self.endpoints.forget(gone)
+            self.endpoints.whole(key)
+            folder = self._store.folder(MINIMA, key)
+            self._models[known] = PointModel(folder, made.trial, made.labels, space, self._store)
+            self._models[known].to(self._device, precision)
+        return layout, self._models[known]
 
     def vector(
         self, kind: str, model: PointModel, key: str, labels: tuple[str, ...], lender: str = ""
     ) -> tuple[torch.Tensor, str]:
         """A minimum's flat vector in a model's layout, and the digest of its weights.
 
-        With the head of the minimum `lender`, if one is named, which is in the cache. From the cache, or read with its
-        hashes checked.
+        With the head of the minimum `lender`, if one is named. From the cache, or read with its hashes checked.
         """
-        weights, known = self._store.weights_digest(layout.MINIMA, key), (kind, key, lender)
-        if known in self._endpoints and self._endpoints[known][1] == weights:
-            self._endpoints.move_to_end(known)
-            return self._endpoints[known]
-        self._endpoints.pop(known, None)  # of a minimum that was damaged and trained again
-        made = self._made(key)
-        order = None if lender else labels or None
-        if order and set(made.labels) != set(order):
-            raise RaymcError(f"{key} has labels {', '.join(made.labels)}, the task {', '.join(labels)}")
-        folder = self._store.folder(layout.MINIMA, key)
-        head = self.vector(kind, model, lender, labels)[0].cpu() if lender else None
-        vector = model.read(folder, made.trial, made.labels, head_from=head, order=order).to(self._device)
-        self.loads += 1
-        while len(self._endpoints) > 1 and self._cached_bytes() + model.nbytes > self._cache_bytes:
-            self._endpoints.popitem(last=False)
-        self._endpoints[known] = (vector, weights)
-        return vector, weights
+        found = self.endpoints.take(model, Wanted(kind, key, labels, lender))
+        return found.vector, found.weights
 
-    def _cached_bytes(self) -> int:
-        return sum(vector.nbytes for vector, _ in self._endpoints.values())
+    def _layout(self, key: str, space: str, labels: tuple[str, ...]) -> str:
+        """What tells the layout of a minimum's vectors: those of one layout are joined through one model."""
+        made, folder = self._made(key), self._store.folder(MINIMA, key)
+        if is_whole(folder):
+            return canonical([space, architecture_of(folder), labels])
+        body = made.trial.model_dump(mode="json")
+        return canonical([space, [body["model"], body["tuning"]], labels])
+
+    def _look_ahead(self, task: Task, layout: str, model: PointModel) -> None:
+        """Have what comes next read, while a task is computed; of other layouts, once their own model is in hand."""
+        if task in self._expected:
+            while self._expected.popleft() != task:
+                pass
+        wanted = [Wanted(layout, key, labels) for one in self._expected for key, labels in self._needs(one)]
+        self.endpoints.ahead(model, wanted)
+
+    def _needs(self, task: Task) -> Iterator[tuple[str, tuple[str, ...]]]:
+        splits = getattr(task, "splits", None) or (getattr(task, "split", ""),)
+        for labels in dict.fromkeys(self.labels(split) for split in splits):
+            if isinstance(task, EndpointTask):
+                yield task.key, labels
+            else:
+                for key in (task.a, task.b) if isinstance(task, PairTask) else task.through:
+                    yield key, labels
 
     def _made(self, key: str) -> Made:
-        """What made a minimum. Unless it is cached, its hashes are checked."""
-        if key not in self._fresh and not any(key == known[1] for known in self._endpoints):
-            self._store.verify(layout.MINIMA, key, deep=True)
-        self._fresh.add(key)
-        return self._minima.made(key)
+        return self.endpoints.made(key)

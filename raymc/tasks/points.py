@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
-from transformers import AutoConfig
 
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks.adapters import merge, plain_name
 from raymc.tasks.backbones import HEADS, UNREADABLE, line_of, quiet
-from raymc.tasks.folders import adapter_config, adapter_names, is_whole, reopen
+from raymc.tasks.folders import adapter_names, is_whole, reopen
+from raymc.tasks.likeness import (
+    architecture,
+    architecture_of,
+    compare_architectures,
+    compare_bases,
+    compare_frames,
+    frame,
+)
+from raymc.tasks.weight_file import WeightFile
 
 Views = dict[str, torch.Tensor]
 _ALIGN = 32  # elements: every tensor starts on a 64-byte line, in bfloat16 too, as torch's own allocations do
+
+
+class Checks(Protocol):
+    """Sees to it that what is read of a minimum's folder is what was written. Both raise CorruptArtefact."""
+
+    def file(self, name: str, sha256: str) -> None:
+        """A file was read, and the bytes read have this hash."""
+        ...
+
+    def whole(self) -> None:
+        """The folder is about to be read by others, or something of it doesn't fit: all of it is looked at."""
+        ...
 
 
 class PointModel:
@@ -40,9 +57,9 @@ class PointModel:
         self.model = _open(folder, trial, labels, space, store)
         tensors = _interpolated(self.model, space)
         for name, tensor in tensors.items():
-            _require_float32(folder, name, tensor)
+            _require_float32(folder, name, tensor.dtype)
         self.architecture = architecture(self.model.config)
-        self._frame = _frame(folder) if space == "factors" else {}
+        self._frame = frame(folder) if space == "factors" else {}
         self._trial = trial
         self._files = adapter_names(self.model) if space == "factors" else {}
         self.names = tuple(tensors)
@@ -92,29 +109,69 @@ class PointModel:
         labels: tuple[str, ...],
         head_from: torch.Tensor | None = None,
         order: tuple[str, ...] | None = None,
+        checks: Checks | None = None,
     ) -> torch.Tensor:
         """Another minimum of the same shape as a flat fp32 CPU vector.
 
         `labels`: of the folder's own head, in its order. `head_from`: a vector of this layout whose head is taken
         instead of the folder's, which may have other labels. `order`: the order to put the folder's labels into, by
-        name. Raises RaymcError where the shapes differ, or (factors) what stays while they are interpolated, or the
-        labels aren't those of `order`.
+        name. `checks`: of the folder's hashes; None: they aren't looked at. Raises RaymcError where the shapes differ,
+        or (factors) what stays while they are interpolated, or the labels aren't those of `order`.
         """
+        vector = self.read_straight(folder, trial, labels, head_from, order, checks)
+        if vector is not None:
+            return vector
+        if checks is not None:
+            checks.whole()
         vector = torch.zeros(self.flat.numel())
-        views = dict(zip(self.names, self._views(vector), strict=True))
-        lent = self.head_names if head_from is not None else ()
-        wanted = {name: view for name, view in views.items() if name not in lent}
+        self._read_model(folder, trial, labels, *self._wanted(vector, head_from))
+        return self._finished(vector, folder, labels, head_from, order)
+
+    def read_straight(
+        self,
+        folder: Path,
+        trial: TrialSpec,
+        labels: tuple[str, ...],
+        head_from: torch.Tensor | None = None,
+        order: tuple[str, ...] | None = None,
+        checks: Checks | None = None,
+        pinned: bool = False,
+    ) -> torch.Tensor | None:
+        """As `read`, where it takes no more than reading one file once, straight into the vector; else None.
+
+        May be called from another thread than the one that computes. `pinned`: into page-locked memory.
+        """
+        vector = torch.zeros(self.flat.numel(), pin_memory=pinned)
+        views, lent = self._wanted(vector, head_from)
         if is_whole(folder):
-            direct = self._read_file(folder / "model.safetensors", {name: name for name in self.names}, wanted, lent)
+            path, files = folder / "model.safetensors", {name: name for name in self.names}
         else:  # where it stands on our own base, what is added to it is all that need be read
             ours = self._trial
-            shared = ours.model == trial.model and "existing" not in (ours.tuning.method, trial.tuning.method)
-            direct = shared and self._read_file(folder / "adapter_model.safetensors", self._files, wanted, lent)
-        if not direct:
-            self._read_model(folder, trial, labels, wanted, lent)
+            if ours.model != trial.model or "existing" in (ours.tuning.method, trial.tuning.method):
+                return None
+            path, files = folder / "adapter_model.safetensors", self._files
+        if not self._read_file(path, files, views, lent, checks):
+            return None
+        return self._finished(vector, folder, labels, head_from, order)
+
+    def _wanted(self, vector: torch.Tensor, head_from: torch.Tensor | None) -> tuple[Views, tuple[str, ...]]:
+        """(the views to fill, the names of those that another's head fills)."""
+        lent = self.head_names if head_from is not None else ()
+        return {name: view for name, view in self.views(vector).items() if name not in lent}, lent
+
+    def _finished(
+        self,
+        vector: torch.Tensor,
+        folder: Path,
+        labels: tuple[str, ...],
+        head_from: torch.Tensor | None,
+        order: tuple[str, ...] | None,
+    ) -> torch.Tensor:
+        """With its head: another's, or its own with the labels in their order."""
+        views = self.views(vector)
         if head_from is not None:
-            heads = dict(zip(self.names, self._views(head_from), strict=True))
-            for name in lent:
+            heads = self.views(head_from)
+            for name in self.head_names:
                 views[name].copy_(heads[name])
         elif order is not None and order != labels:
             self.reorder(folder, views, labels, order)
@@ -124,39 +181,45 @@ class PointModel:
         self, folder: Path, trial: TrialSpec, labels: tuple[str, ...], views: Views, lent: tuple[str, ...]
     ) -> None:
         model = _open(folder, trial, labels, self.space, self._store)
-        self._compare(folder, architecture(model.config))
+        compare_architectures(self.architecture, folder, architecture(model.config))
         if self.space == "factors":
-            self._compare_frames(folder)
+            compare_frames(self._frame, folder)
         tensors = _interpolated(model, self.space)
         self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, lent)
         if self.space == "factors":
-            self._compare_bases(folder, model)
+            compare_bases(self.model, folder, model)
         for name, view in views.items():
-            _require_float32(folder, name, tensors[name])
+            _require_float32(folder, name, tensors[name].dtype)
             view.copy_(tensors[name].detach())
 
-    def _read_file(self, path: Path, files: dict[str, str], views: Views, lent: tuple[str, ...]) -> bool:
+    def _read_file(
+        self, path: Path, files: dict[str, str], views: Views, lent: tuple[str, ...], checks: Checks | None
+    ) -> bool:
         """Straight from a file where it holds just our tensors (`files`: its names to ours); else False."""
         if not path.is_file():
             return False
         folder = path.parent
         try:
-            with safe_open(path, framework="pt") as file:
-                if set(file.keys()) != set(files) or set(files.values()) != set(self.names):
+            with WeightFile(path) as file:
+                if set(file.entries) != set(files) or set(files.values()) != set(self.names):
                     return False
                 if self.space == "factors":
-                    self._compare_frames(folder)
+                    compare_frames(self._frame, folder)
                 else:
-                    self._compare(folder, architecture_of(folder))
-                shapes = {ours: tuple(file.get_slice(theirs).get_shape()) for theirs, ours in files.items()}
-                self._check(folder, shapes, lent)
-                for theirs, ours in files.items():
-                    if ours in views:
-                        tensor = file.get_tensor(theirs)
-                        _require_float32(folder, ours, tensor)
-                        views[ours].copy_(tensor)
-        except UNREADABLE as error:
+                    compare_architectures(self.architecture, folder, architecture_of(folder))
+                self._check(folder, {ours: file.entries[theirs].shape for theirs, ours in files.items()}, lent)
+                into = {theirs: views[ours] for theirs, ours in files.items() if ours in views}
+                for name in into:
+                    _require_float32(folder, files[name], file.entries[name].dtype)
+                digest = file.read(into, hashed=checks is not None)
+        except (RaymcError, *UNREADABLE) as error:
+            if checks is not None:
+                checks.whole()  # damage explains it better than what it led to
+            if isinstance(error, RaymcError):
+                raise
             raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+        if checks is not None:
+            checks.file(path.name, digest)
         return True
 
     def reorder(self, folder: Path, views: Views, labels: tuple[str, ...], order: tuple[str, ...]) -> None:
@@ -173,14 +236,6 @@ class PointModel:
             if views[name].shape[0] == len(rows) and ".dense." not in name:
                 views[name].copy_(views[name][rows])
 
-    def _compare(self, folder: Path, theirs: dict[str, Any]) -> None:
-        for name in sorted(self.architecture.keys() | theirs.keys()):
-            if self.architecture.get(name) != theirs.get(name):
-                raise RaymcError(
-                    f"architectures differ: {name} is {theirs.get(name)!r} in {folder.name}, "
-                    f"{self.architecture.get(name)!r} in the other end"
-                )
-
     def _check(self, folder: Path, shapes: dict[str, tuple[int, ...]], lent: tuple[str, ...] = ()) -> None:
         ours = dict(zip(self.names, self.shapes, strict=True))
         for name in sorted(ours.keys() | shapes.keys()):
@@ -190,55 +245,14 @@ class PointModel:
                     f"{ours.get(name, 'absent')} in the other end; minima of unlike shape can't be interpolated"
                 )
 
-    def _compare_frames(self, folder: Path) -> None:
-        """Factors are a point only together with how they act on the weights that they are added to."""
-        theirs = _frame(folder)
-        for name in sorted(self._frame.keys() | theirs.keys()):
-            if self._frame.get(name) != theirs.get(name):
-                raise RaymcError(
-                    f"{folder.name} has another {name} than the other end ({theirs.get(name)}, not "
-                    f"{self._frame.get(name)}), so their factors can't be interpolated; "
-                    "use connectivity.space: delta_w"
-                )
-
-    def _compare_bases(self, folder: Path, model: Any) -> None:
-        """Nor are they without those weights."""
-        ours, others = _base(self.model), _base(model)
-        if ours.keys() != others.keys() or not all(torch.equal(t, others[name].to(t)) for name, t in ours.items()):
-            raise RaymcError(
-                f"{folder.name} has another base than the other end, so their factors can't be interpolated; "
-                "use connectivity.space: delta_w"
-            )
-
     def _views(self, buffer: torch.Tensor) -> list[torch.Tensor]:
         sizes = [torch.Size(shape) for shape in self.shapes]
         return [buffer[at : at + s.numel()].view(s) for at, s in zip(self._offsets, sizes, strict=True)]
 
 
-# Entries of a config that change no function of the weights in evaluation.
-_IDLE = re.compile(
-    r".*dropout.*|.*pdrop|layerdrop|_name_or_path|.*version|dtype|torch_dtype|initializer.*|problem_type"
-    r"|id2label|label2id|architectures|use_cache|gradient_checkpointing|_.*|return_dict|output_.*"
-)
-
-
-def architecture(config: Any) -> dict[str, Any]:
-    """What of a model's config decides the function that its weights compute: equal for ends that can be joined."""
-    entries = json.loads(config.to_json_string(use_diff=False))
-    return {name: value for name, value in entries.items() if not _IDLE.fullmatch(name) and value is not None}
-
-
-def architecture_of(folder: Path) -> dict[str, Any]:
-    """The architecture of a saved model. Raises RaymcError where its config can't be read."""
-    try:
-        return architecture(AutoConfig.from_pretrained(folder))
-    except UNREADABLE as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
-
-
-def _require_float32(folder: Path, name: str, tensor: torch.Tensor) -> None:
-    if tensor.dtype != torch.float32:
-        raise RaymcError(f"{folder}: {name} is {tensor.dtype}; points are interpolated in float32")
+def _require_float32(folder: Path, name: str, dtype: torch.dtype | str) -> None:
+    if dtype != torch.float32:
+        raise RaymcError(f"{folder}: {name} is {dtype}; points are interpolated in float32")
 
 
 def is_head(name: str) -> bool:
@@ -254,28 +268,6 @@ def _open(folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, s
             warnings.simplefilter("ignore")
             model = merge(model, folder).eval()
     return model
-
-
-# Entries of an adapter's config that change no function of its tensors in evaluation, or that tensors or labels tell.
-_UNFRAMED = re.compile(
-    r".*dropout.*|.*init.*|base_model_name_or_path|revision|auto_mapping|inference_mode|task_type|.*version|.*_path"
-    r"|modules_to_save|target_modules|exclude_modules|total_step|tinit|tfinal|deltaT|beta.|orth_reg_weight|target_r"
-)
-
-
-def _frame(folder: Path) -> dict[str, Any]:
-    """What of an adapter's config decides how its tensors act (scales, say): equal for ends joined in factors."""
-    try:
-        config = adapter_config(folder)
-    except (OSError, ValueError) as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
-    return {name: value for name, value in config.items() if not _UNFRAMED.fullmatch(name) and value is not None}
-
-
-def _base(model: Any) -> dict[str, torch.Tensor]:
-    """What of an adapter's model doesn't train; of a module that trains whole, peft keeps the original beside it."""
-    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
-    return {name: p for name, p in (frozen | dict(model.named_buffers())).items() if ".original_module." not in name}
 
 
 def _interpolated(model: Any, space: str) -> dict[str, torch.Tensor]:

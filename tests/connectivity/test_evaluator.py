@@ -188,7 +188,7 @@ def test_a_small_cache_gives_the_same_bits(master, keys, evaluator):
     for method, space in (("full", "weights"), ("lora", "delta_w"), ("lora", "factors")):
         small, large = evaluator(store, cache_bytes=1), evaluator(store)
         assert all_pairs(small, keys[method], space) == all_pairs(large, keys[method], space)
-        assert (len(small._endpoints), len(large._endpoints)) == (2, 3)
+        assert (len(small.endpoints.held), len(large.endpoints.held)) == (2, 3)
         assert large.loads == 3
         assert small.loads > 3
 

@@ -190,6 +190,11 @@ def test_rows_score_alike_beside_other_rows_and_whatever_pads(case, name: str):
     found = make_scorer(one.kind, part, 100000).by_row(one.model)
     for place, loss in zip(found.order, found.loss, strict=True):
         assert loss == pytest.approx(nats[picked[place]], rel=1e-6)
+    scorer = make_scorer(one.kind, one.tokens, 100000, rows=np.array(picked))
+    some = scorer.by_row(one.model)
+    assert (scorer.rows, sorted(some.order)) == (3, [3, 7, 11])
+    for row, loss in zip(some.order, some.loss, strict=True):
+        assert loss == pytest.approx(nats[row], rel=1e-6)
 
 
 # Passes --------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, T5Config, T5ForSequ
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
-from raymc.tasks import points, tuning
+from raymc.tasks import likeness, points, tuning
 from raymc.tasks.backbones import load_model
 from raymc.tasks.points import PointModel
 
@@ -473,7 +473,7 @@ def test_a_folder_that_cannot_be_read_is_refused(minimum, store, how, name: str)
 
 def test_a_config_without_a_model_type_is_no_checkpoint(minimum, tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 3}))
-    assert "is no checkpoint that can be read" in refused(lambda: points.architecture_of(tmp_path))
-    known = points.architecture_of(minimum(FULL).folder)
+    assert "is no checkpoint that can be read" in refused(lambda: likeness.architecture_of(tmp_path))
+    known = likeness.architecture_of(minimum(FULL).folder)
     assert known["model_type"] == "bert"
     assert not {"hidden_dropout_prob", "id2label", "dtype", "transformers_version", "initializer_range"} & known.keys()
