@@ -80,7 +80,7 @@ def together(decisions: Sequence[Decision]) -> Decision:
     """One decision for a matrix whose parts have these: fp32 where one part needs it, and the largest drift of all."""
     first = min(decisions, key=lambda one: (one.precision != "fp32", -(one.bound or 0.0)))
     measured = [one for one in decisions if one.drift is not None]
-    if not measured:
+    if not measured or len(decisions) == 1:
         return first
     return first.model_copy(
         update={
