@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.connectivity.planes import LineTask, Planes, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
-from raymc.specs.errors import CorruptArtefact
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.sweep.state import State
 
 if TYPE_CHECKING:
+    from raymc.connectivity.todo import MissingPairs
     from raymc.runtime.cluster import Shape
     from raymc.runtime.pool import Pool
     from raymc.specs.results import Evaluation
@@ -25,10 +26,11 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
 
     keys, planes = state.whole(), Planes(state.connections)
     endpoints, _ = state.connections.missing_endpoints(keys)
-    pairs, _ = state.connections.missing_pairs(keys)
+    pairs = state.connections.missing(keys)
+    paths = pairs.count()
     lines, _ = planes.missing_lines(keys)
     traces, _ = planes.missing_traces(keys)
-    if not endpoints and not pairs and not lines and not traces:
+    if not endpoints and not paths and not lines and not traces:
         return False
     evaluator = state.spec.resources.evaluator
     settings = EvaluatorSettings(
@@ -42,7 +44,7 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
     spec_json = state.spec.model_dump_json()
     retries = state.spec.failure.pair_retries
     adapted = state.connections.adapted(keys)
-    count = max(1, min(actors, max(len(endpoints), len(pairs), len(lines))))
+    count = max(1, min(actors, max(len(endpoints), paths, len(lines))))
     with Pool(settings, spec_json, sorted(keys), adapted, count, retries, state.progress) as pool:
         damaged = _endpoints(state, pool, keys, endpoints)
         state.mark("endpoints", began)
@@ -63,7 +65,7 @@ def _endpoints(state: State, pool: Pool, keys: set[str], tasks: Sequence[Endpoin
         return {}
     damaged: Damaged = {}
     state.progress.stage("endpoints", len(keys), len(keys) - len(tasks))
-    for task, error in pool.run(tasks, lambda _: {}, lambda _, found: _put(state, found), state.stop):
+    for task, error in pool.run(tasks, lambda _, found: state.connections.put(*found), state.stop):
         assert isinstance(task, EndpointTask)
         if isinstance(error, CorruptArtefact):
             damaged[error.key] = error
@@ -73,44 +75,60 @@ def _endpoints(state: State, pool: Pool, keys: set[str], tasks: Sequence[Endpoin
     return damaged
 
 
-def _pairs(state: State, pool: Pool, keys: set[str], pairs: Sequence[PairTask], lost: Damaged) -> Damaged:
-    ends: dict[tuple[str, str], Evaluation] = {}
-    for key in keys - lost.keys():
-        for split in state.connections.endpoint_splits(key):
-            found = state.connections.evaluation(key, split)
-            if found is not None:
-                ends[key, split] = found
-    ready = [
-        task
-        for task in pairs
-        if all(end in ends for end in _needed(task)) and (task.a, task.b, task.curve) not in state.failed_pairs
-    ]
-    if not ready or state.stop.is_set():
+def _pairs(state: State, pool: Pool, keys: set[str], missing: MissingPairs, lost: Damaged) -> Damaged:
+    todo = _Paths(state, keys - lost.keys(), missing)
+    first = next((task for pair in missing for task in todo.tasks(*pair)), None)
+    if first is None or state.stop.is_set():
         return {}
-    damaged: Damaged = {}
-    possible = sum(1 for _ in state.connections.pairs(keys)) * len(state.spec.connectivity.curves)
-    state.progress.stage("pairs", state.connections.total_pairs(), possible - len(pairs))
+    state.progress.stage("pairs", state.connections.total_pairs(), state.connections.done_pairs(keys))
+    pool.pairs(todo, first, state.stop)
+    return todo.damaged
 
-    def known(task: PairTask, key: str, split: str) -> Evaluation | None:
+
+class _Paths:
+    """The missing paths whose ends are evaluated, and what comes of them: see raymc.runtime.pool.Pairs."""
+
+    def __init__(self, state: State, keys: set[str], missing: MissingPairs):
+        self.missing, self.damaged, self._state = missing, Damaged(), state
+        self._ends: dict[tuple[str, str], Evaluation] = {}
+        lacking = set(state.points) - keys
+        for key in keys:
+            for split in state.connections.endpoint_splits(key):
+                found = state.connections.evaluation(key, split)
+                if found is not None:
+                    self._ends[key, split] = found
+                else:
+                    lacking.add(key)
+        order = state.connections.order
+        place = {key: number for number, key in enumerate(order)}
+        doubtful = {*missing.of_minima(lacking), *((place[a], place[b]) for a, b, _ in state.failed_pairs)}
+        missing.drop(pair for pair in doubtful if not self.tasks(*pair))
+
+    def tasks(self, i: int, j: int) -> list[PairTask]:
+        failed = self._state.failed_pairs
+        return [
+            task
+            for task in self.missing.tasks(i, j)
+            if (task.a, task.b, task.curve) not in failed and all(end in self._ends for end in _needed(task))
+        ]
+
+    def ends(self, task: PairTask) -> dict[str, tuple[Evaluation | None, Evaluation | None]]:
+        return {split: (self._known(task, task.a, split), self._known(task, task.b, split)) for split in task.splits}
+
+    def _known(self, task: PairTask, key: str, split: str) -> Evaluation | None:
         """An end's evaluation, unless it is of another space: merged weights are equal up to rounding only."""
-        made_in = state.connections.space(key)
-        return ends.get((key, split)) if made_in in (task.space, "weights") else None
+        made_in = self._state.connections.space(key)
+        return self._ends.get((key, split)) if made_in in (task.space, "weights") else None
 
-    def both(task: PairTask) -> dict[str, tuple[Evaluation | None, Evaluation | None]]:
-        return {split: (known(task, task.a, split), known(task, task.b, split)) for split in task.splits}
-
-    def put_pair(task: Any, found: list[Any]) -> None:
-        _put(state, found)
-        state.computed_pairs.add((task.a, task.b, task.curve))
-
-    for task, error in pool.run(ready, both, put_pair, state.stop):
-        assert isinstance(task, PairTask)
-        if isinstance(error, CorruptArtefact):
-            damaged[error.key] = error
+    def done(self, task: PairTask, error: RaymcError | None) -> None:
+        state = self._state
+        if error is None:
+            state.computed_pairs += 1
+        elif isinstance(error, CorruptArtefact):
+            self.damaged[error.key] = error
         else:
             state.failed_pairs[task.a, task.b, task.curve] = str(error)
             state.progress.say(f"{state.name(task.a)} - {state.name(task.b)} failed: {error}")
-    return damaged
 
 
 def _planes(
@@ -127,7 +145,7 @@ def _planes(
         for one in found:
             planes.put(one, task)
 
-    for task, error in pool.run(ready, lambda _: {}, put, state.stop):
+    for task, error in pool.run(ready, put, state.stop):
         assert isinstance(task, (LineTask, TraceTask))
         if isinstance(error, CorruptArtefact):
             damaged[error.key] = error
@@ -136,11 +154,6 @@ def _planes(
             state.failed_planes[name] = str(error)
             state.progress.say(f"{name} failed: {error}")
     return damaged
-
-
-def _put(state: State, found: list[Any]) -> None:
-    for result in found:
-        state.connections.put(result)
 
 
 def _needed(task: PairTask) -> list[tuple[str, str]]:

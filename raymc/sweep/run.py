@@ -100,13 +100,13 @@ class _Run:
 
     def _missing_evaluations(self) -> bool:
         endpoints, lost = self.connections.missing_endpoints(self.state.whole())
-        pairs, lost_too = self.connections.missing_pairs(self.state.whole())
+        pairs = self.connections.missing(self.state.whole())
         planes = Planes(self.connections)
         lines, lost_lines = planes.missing_lines(self.state.whole())
         traces, lost_traces = planes.missing_traces(self.state.whole())
-        for error in [*lost, *lost_too, *lost_lines, *lost_traces]:
+        for error in [*lost, *pairs.corrupt, *lost_lines, *lost_traces]:
             self.progress.say(f"corrupt, set aside and computed again: {error}")
-        return bool(endpoints or pairs or lines or traces)
+        return bool(endpoints or pairs.count() or lines or traces)
 
     def _look_after_minima(self) -> None:
         """Set aside what is damaged, as far as its files' sizes and times tell (their hashes are checked when read)."""
@@ -217,7 +217,7 @@ class _Run:
             "storage": self.store.uri,
             "minima": _counts(len(self.points), len(self.state.computed_minima), len(tables["minima"])),
             "curves": _counts(len(fits), len(self.state.computed_curves), fitted),
-            "pairs": _counts(pairs, len(self.state.computed_pairs), pairs_done),
+            "pairs": _counts(pairs, self.state.computed_pairs, pairs_done),
             "precision": self.connections.decisions.decision.model_dump(mode="json"),
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.state.seconds.items()},

@@ -33,7 +33,7 @@ class State:
     failed_planes: dict[str, str] = field(default_factory=dict)
     computed_curves: set[str] = field(default_factory=set)
     computed_minima: set[str] = field(default_factory=set)
-    computed_pairs: set[tuple[str, str, str]] = field(default_factory=set)
+    computed_pairs: int = 0  # each counted once a curve
     seconds: dict[str, float] = field(default_factory=dict)
 
     def whole(self) -> set[str]:
