@@ -66,6 +66,7 @@ def test_drift_error_and_speed_are_those_of_passes_by_hand(master, found, evalua
         losses = by_hand(evaluator(master[0]), task, t)
         assert point.fp32 == pytest.approx(losses.mean(), abs=1e-6)
         assert 0 < point.drift < 0.05
+    assert decision.drift is not None
     assert decision.drift == max(point.drift for point in decision.sample)
     assert decision.bound == pytest.approx(decision.drift + 2 * max(point.error for point in decision.sample))
 
