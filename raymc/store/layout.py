@@ -9,6 +9,7 @@ STORAGE/rows/KEY/...parquet     losses and predictions row by row, of an evaluat
 STORAGE/curves/KEY/            a fitted curve: curve.safetensors, curve.json, training.jsonl, MANIFEST.json
 STORAGE/planes/KEY/A-B-C-N.json one line of the grid of a plane through three minima
 STORAGE/precisions/KEY/N.json  what precision a part of a matrix is computed in, measured or for one sweep
+STORAGE/calibrations/KEY/N.json  how fast a machine scores pairs of such a network, by a short measured run
 STORAGE/sweeps/NAME/           minima.parquet, profiles.parquet, barriers.parquet, spec.json
 STORAGE/checkpoints/KEY/       a training in progress
 STORAGE/set-aside/             what failed its hash, kept for a look
@@ -23,6 +24,7 @@ ROWS = "rows"
 CURVES = "curves"
 PLANES = "planes"
 PRECISIONS = "precisions"
+CALIBRATIONS = "calibrations"
 SWEEPS = "sweeps"
 CHECKPOINTS = "checkpoints"
 SET_ASIDE = "set-aside"
