@@ -58,57 +58,35 @@ def table_of(points: Sequence[Seen], t: Sequence[float], labels: tuple[str, ...]
 
 
 class Trace:
-    """A path on one row set. The ends come first, so that each point between can be compared with them."""
+    """A path on one row set: what is seen at each t. Raises RaymcError where the rows aren't the same at all points."""
 
-    def __init__(self, t: Sequence[float], labels: tuple[str, ...]):
-        self.t, self._labels = list(t), labels
-        self._points: dict[int, Seen] = {}
-        self._shared: dict[int, dict[str, float]] = {}
-
-    def add(self, index: int, point: Seen) -> None:
-        """A point by its index; 0 and the last before the rest. Raises RaymcError where its rows are others."""
-        ends = [self._points[i] for i in (0, len(self.t) - 1) if i in self._points]
-        if ends and not np.array_equal(ends[0].row, point.row):
+    def __init__(self, t: Sequence[float], labels: tuple[str, ...], points: Sequence[Seen]):
+        if not all(np.array_equal(points[0].row, point.row) for point in points):
             raise RaymcError("an end was scored on other rows")
-        self._points[index] = point
-        if index not in (0, len(self.t) - 1):
-            self._compare(index)
-            # the rows' probabilities are the bulk, and aren't needed any more
-            self._points[index] = Seen(point.score, *(getattr(point, n) for n in _KEPT), probabilities=_NONE)
-        elif len(ends) == 1:
-            for end in (0, len(self.t) - 1):
-                self._compare(end)
+        self.t, self._labels, self.points = list(t), labels, list(points)
 
-    def _compare(self, index: int) -> None:
-        mine = self._points[index].probabilities
-        self._shared[index] = {}
-        for name, end in (("a", 0), ("b", len(self.t) - 1)):
-            theirs = self._points[end].probabilities
-            self._shared[index][f"agreement_{name}"] = agreement(mine, theirs)
-            self._shared[index][f"jensen_shannon_{name}"] = jensen_shannon(mine, theirs)
-
-    @property
-    def points(self) -> list[Seen]:
-        return [self._points[i] for i in range(len(self.t))]
+    def _shared(self, point: Seen) -> dict[str, float]:
+        """What a point's predictions share with those of the ends."""
+        found = {}
+        for name, end in (("a", self.points[0]), ("b", self.points[-1])):
+            found[f"agreement_{name}"] = agreement(point.probabilities, end.probabilities)
+            found[f"jensen_shannon_{name}"] = jensen_shannon(point.probabilities, end.probabilities)
+        return found
 
     def loss(self) -> tuple[float, ...]:
         return tuple(point.score.loss for point in self.points)
 
     def metrics(self) -> dict[str, tuple[float, ...]]:
         """Metrics and diagnostics by name, at every point."""
-        each = [{**point.score.metrics, **self._shared[i]} for i, point in enumerate(self.points)]
+        each = [{**point.score.metrics, **self._shared(point)} for point in self.points]
         return {name: tuple(one[name] for one in each) for name in each[0]}
 
-    def uncertainty(self) -> Uncertainty:
-        """Intervals of the barriers over the evaluation rows."""
+    def uncertainty(self, within: float = 0.0) -> Uncertainty:
+        """Intervals of the barriers over the evaluation rows; `within`: nats that the losses may be off (adaptive)."""
         points = self.points
         losses = np.stack([point.loss for point in points])
         errors = np.stack([point.predicted != point.gold for point in points])
-        return uncertainty(self.t, losses, points[0].terms, errors)
+        return uncertainty(self.t, losses, points[0].terms, errors, within=within)
 
     def table(self) -> RowTable:
         return table_of(self.points, self.t, self._labels, probabilities=False)
-
-
-_KEPT = ("row", "gold", "terms", "loss", "predicted")
-_NONE = np.zeros((0, 0), np.float32)

@@ -30,6 +30,7 @@ _UNITS = (
 _LEAST = 0.1  # of the estimate's standard error: the least that a resample's counts as, should it miss the odd rows
 _OF_LOSS = {"barrier_entezari": entezari, "barrier_ainsworth": ainsworth, "convexity_gap": convexity_gap}
 _OF_ERROR = {"barrier_frankle": frankle}
+_OFF = {"barrier_entezari": 1.0, "barrier_ainsworth": 1.0, "convexity_gap": 2.0}  # of what losses may be off
 
 Floats = Sequence[float] | np.ndarray
 
@@ -60,6 +61,7 @@ def uncertainty(
     terms: np.ndarray,
     errors: np.ndarray | None = None,
     *,
+    within: float = 0.0,
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -69,6 +71,8 @@ def uncertainty(
     `t`: (P,) from 0 to 1. `losses`: (P, rows), cross-entropy in nats summed over a row's terms. `terms`: (rows,), how
     many: 1 for a classifier, target tokens for text; the mean loss is sum(losses) / sum(terms), resampled jointly.
     `errors`: (P, rows), 0 or 1 (or a share), of the metric that Frankle's barrier is of; their mean is by row.
+    `within`: how far mean losses between the ends may be off, beside the rows' chance: intervals are wider by it (a
+    convexity gap's by twice that), and the hypotheses are that nothing is higher than it.
     Raises ValueError for other shapes, values that aren't finite, fewer than two rows, and terms that sum to 0.
 
     The p-value is a sup-t bootstrap: the greatest height over the chord in standard errors against the same of the
@@ -88,15 +92,21 @@ def uncertainty(
         samples.append(_Sample(errors, counts, peaks["barrier_frankle"][None]))
     drawn = _draw(samples, resamples, seed)
 
-    p_value = drawn[0].rises(len(_OF_LOSS))
+    p_value = drawn[0].rises(len(_OF_LOSS), within)
     intervals = {}
     for one, measures in zip(drawn, (_OF_LOSS, _OF_ERROR), strict=False):
         for row, (name, measure) in enumerate(measures.items()):
             height, boot = measure(points, one.sample.mean), measure(points, one.profiles)
             deviations = one.deviations[:, row] if peaks[name].any() else boot - height
+            slack = within * _OFF.get(name, 0.0)
             low, high = _interval(height, boot, deviations * one.ratio[:, row], level)
+            low, high = low - slack, high + slack
             # a maximum of contrasts is sublinear: where it is truly 0, its estimate is at most that of the deviations
-            p = p_value if measure is entezari else _share(measure(points, one.profiles - one.sample.mean), height)
+            p = (
+                p_value
+                if measure is entezari
+                else _share(measure(points, one.profiles - one.sample.mean), height - slack)
+            )
             intervals[name] = (max(0.0, low) if p <= (1 - level) / 2 else 0.0, max(0.0, high))
     return Uncertainty(intervals, p_value)
 
@@ -163,18 +173,18 @@ class _Drawn:
         error = np.maximum(np.sqrt(np.maximum(variance, 0.0)) / total, _LEAST * sample.error)
         self.ratio = np.divide(sample.error, error, out=np.ones_like(error), where=error > 0)
 
-    def rises(self, first: int) -> float:
-        """The p-value of H0, no contrast from the `first` on is above 0; those that no row differs in are left out."""
+    def rises(self, first: int, within: float = 0.0) -> float:
+        """The p-value of H0, no contrast from the `first` on is above `within`; where no row differs, left out."""
         sample = self.sample
         scale = np.abs(sample.mean).max()
         used = np.flatnonzero(sample.error[first:] > 1e-12 * scale) + first
         constant = np.setdiff1d(np.arange(first, len(sample.error)), used)
-        if (sample.heights[constant] > 1e-12 * scale).any():  # every row alike rises
+        if (sample.heights[constant] - within > 1e-12 * scale).any():  # every row alike rises
             return 1 / (len(self.ratio) + 1)
         if not len(used):
             return 1.0
         studentised = (self.deviations * self.ratio)[:, used] / sample.error[used]
-        return _share(studentised.max(axis=1), (sample.heights[used] / sample.error[used]).max())
+        return _share(studentised.max(axis=1), ((sample.heights[used] - within) / sample.error[used]).max())
 
 
 def _units(t: Floats, values: np.ndarray, terms: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

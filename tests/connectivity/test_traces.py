@@ -189,10 +189,9 @@ def test_rows_come_back_in_the_order_of_the_split():
 
 
 def test_a_trace_by_hand():
-    trace = Trace([0.0, 0.5, 1.0], ("x", "y"))
-    trace.add(0, seen(scores([0, 1], [0.9, 0.8])))
-    trace.add(2, seen(scores([1, 0], [0.4, 0.6])))  # in another order of batches
-    trace.add(1, seen(scores([0, 1], [0.3, 0.2])))
+    first, middle = (seen(scores([0, 1], p)) for p in ([0.9, 0.8], [0.3, 0.2]))
+    last = seen(scores([1, 0], [0.4, 0.6]))  # in another order of batches
+    trace = Trace([0.0, 0.5, 1.0], ("x", "y"), [first, middle, last])
     metrics = trace.metrics()
     assert metrics["agreement_a"] == (1.0, 0.0, 0.5)
     assert metrics["agreement_b"] == (0.5, 0.5, 1.0)
@@ -202,4 +201,4 @@ def test_a_trace_by_hand():
     assert table.predicted.tolist() == [[0, 0], [1, 1], [0, 1]]
     assert trace.loss() == pytest.approx(table.loss.mean(axis=1))
     with pytest.raises(RaymcError, match="other rows"):
-        trace.add(1, seen(scores([0, 2], [0.3, 0.2])))
+        Trace([0.0, 0.5, 1.0], ("x", "y"), [first, seen(scores([0, 2], [0.3, 0.2])), last])
