@@ -42,6 +42,7 @@ class Report:
     errors: Sequence[RaymcError | None]
     loads: int  # endpoints read
     seconds: float
+    writing: float  # seconds of the actor's life so far that rows and records took to write
 
 
 class EvaluatorActor:
@@ -104,4 +105,4 @@ class EvaluatorActor:
             keep(self._store, done)
         except RaymcError as error:
             return error
-        return Report(errors, self._evaluator.loads - loads, time.perf_counter() - began)
+        return Report(errors, self._evaluator.loads - loads, time.perf_counter() - began, self._store.seconds)

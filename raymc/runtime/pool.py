@@ -80,6 +80,12 @@ class Pool:
         options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "max_restarts": 0}
         self._actor = ray.remote(EvaluatorActor).options(**options)
         self._actors: list[Any] = []
+        self._writing: dict[Any, float] = {}  # by actor, those that are gone too
+
+    @property
+    def writing(self) -> float:
+        """Seconds that rows and records took to write, over all actors that scored pairs."""
+        return sum(self._writing.values())
 
     def __enter__(self) -> Pool:
         return self
@@ -173,6 +179,7 @@ class Pool:
                 if isinstance(report, RaymcError):
                     raise report
                 assert isinstance(report, Report)
+                self._writing[actor] = report.writing
                 if scheduler.done(actor, now, report.loads, report.seconds) is not None:
                     for task, error in zip(tasks, report.errors, strict=True):
                         self._finish(pairs, task, error)

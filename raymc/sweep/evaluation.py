@@ -40,7 +40,7 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
         cache_bytes=evaluator.cache,
         token_budget=evaluator.token_budget,
     )
-    began = time.perf_counter()
+    began, wrote = time.perf_counter(), state.store.seconds
     spec_json = state.spec.model_dump_json()
     retries = state.spec.failure.pair_retries
     adapted = state.connections.adapted(keys)
@@ -55,6 +55,7 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
             began = time.perf_counter()
             damaged |= _planes(state, pool, planes, lines, traces, damaged)
             state.mark("planes", began)
+        state.add("write", pool.writing + state.store.seconds - wrote)
     for error in damaged.values():
         state.set_aside(error)
     return bool(damaged)

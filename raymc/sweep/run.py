@@ -222,7 +222,9 @@ class _Run:
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.state.seconds.items()},
         }
-        return write_sweep(self.store, self.spec, tables, result, failures)
+        sweep = write_sweep(self.store, self.spec, tables, result, failures)
+        sweep.connections = self.connections  # what they read of records needn't be read again
+        return sweep
 
     def _track(self, sweep: Sweep) -> None:
         if self.tracking is not None:

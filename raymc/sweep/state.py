@@ -34,7 +34,7 @@ class State:
     computed_curves: set[str] = field(default_factory=set)
     computed_minima: set[str] = field(default_factory=set)
     computed_pairs: int = 0  # each counted once a curve
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage; write: of all workers, within other stages
 
     def whole(self) -> set[str]:
         return whole_minima(self.store, set(self.points))
@@ -51,4 +51,7 @@ class State:
         self.progress.say(f"corrupt, set aside and computed again: {error}" + (f" (now {place})" if place else ""))
 
     def mark(self, stage: str, began: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+        self.add(stage, time.perf_counter() - began)
+
+    def add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
