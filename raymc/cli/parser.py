@@ -46,6 +46,35 @@ def parser() -> argparse.ArgumentParser:
     storage(sub)
     sub.add_argument("--json", action="store_true", help="the plan and the resolved spec as JSON")
 
+    sub = verb("simulate", verbs.simulate, "the real scheduler against workers that only pass time; nothing is run")
+    sub.add_argument("spec", nargs="?", metavar="SPEC", help="may be left out where --minima is given")
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--workers", type=_count, required=True, metavar="W")
+    sub.add_argument("--minima", type=_count, metavar="N", help="all pairs of so many, instead of the spec's")
+    sub.add_argument("--seconds-per-pair", type=_seconds, metavar="S", help="default: of finished pairs, else assumed")
+    sub.add_argument("--seconds-per-load", type=_seconds, metavar="L", help="to read an endpoint (default: assumed)")
+    sub.add_argument("--cache", type=_count, metavar="ENDPOINTS", help="that a worker has room for, at least 2")
+    sub.add_argument(
+        "--spread",
+        type=_seconds,
+        default=0.1,
+        metavar="SD",
+        help="of the logarithm of the workers' speeds (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--fail",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="of the workers die at some time (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--batch", type=_seconds, default=5.0, metavar="SECONDS", help="that a batch aims at (default: %(default)s)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="of speeds and failures (default: %(default)s)")
+    sub.add_argument("--json", action="store_true", help="the figures as JSON")
+
     sub = verb("run", verbs.run, "train missing minima, evaluate missing pairs, write the matrix")
     sub.add_argument("spec", metavar="SPEC")
     overrides(sub)
@@ -110,3 +139,20 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number above 0, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number from 0 on, not {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _seconds(text)
+    if value > 1.0:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1, not {text!r}")
+    return value

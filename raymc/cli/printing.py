@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raymc.sweep.results import Sweep
+    from raymc.sweep.simulate import Simulated
 
 
 def print_sweep(
@@ -69,3 +70,17 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def print_simulated(found: Simulated) -> None:
+    costs = found.costs
+    print(f"matrix     {found.pairs} pairs of {found.minima} minima")
+    print(f"workers    {found.workers}, of which {found.failed_workers} die; each has room for {costs.cache} endpoints")
+    print(f"costs      {costs.pair:g} s a pair, {costs.load:g} s a load ({costs.basis})")
+    print(f"makespan   {duration(found.makespan)}; {duration(found.ideal)} if work were spread evenly and nobody died")
+    print(f"idle       {100 * found.idle_share:.2f} % of the workers' time; {100 * found.lost_share:.2f} % was lost")
+    print(f"loads      {found.loads}, {found.loads / max(1, found.fewest_loads):.3f} of the bound {found.fewest_loads}")
+    print(f"batches    {found.batches}; {found.stolen} spans split, {found.repeated} batches repeated")
+    mean, most = found.scheduler_ms_mean, found.scheduler_ms_max
+    print(f"scheduler  {mean:.3f} ms a batch, {most:.2f} ms the longest call (CPU time)")
+    print(f"memory     {found.peak_memory / 2**20:.0f} MiB at most, of this process")

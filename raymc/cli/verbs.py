@@ -73,6 +73,45 @@ def plan(options: argparse.Namespace) -> int:
     return DONE
 
 
+def simulate(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from raymc.cli.printing import print_simulated
+    from raymc.connectivity.missing import AllPairs
+    from raymc.specs.errors import RaymcError
+    from raymc.sweep.simulate import Costs, of_sweep
+    from raymc.sweep.simulate import simulate as play
+
+    missing, costs = None, Costs()
+    if options.spec is not None:
+        spec, _ = _load(options.spec, options.set)
+        missing, costs = of_sweep(spec, options.storage)
+    if options.minima is not None:
+        missing = AllPairs(options.minima)
+    if missing is None:
+        raise RaymcError("raymc simulate: give a SPEC, or --minima N")
+    given = {"pair": options.seconds_per_pair, "load": options.seconds_per_load, "cache": options.cache}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given.get("cache", 2) < 2:
+        raise RaymcError("raymc simulate: --cache is at least 2, as a pair has two endpoints")
+    named = ", ".join({"pair": "seconds a pair", "load": "seconds a load", "cache": "cache"}[name] for name in given)
+    basis = {"basis": f"given: {named}" + (f"; else {costs.basis}" if len(given) < 3 else "")} if given else {}
+    found = play(
+        missing,
+        options.workers,
+        replace(costs, **given, **basis),
+        spread=options.spread,
+        fail=options.fail,
+        seed=options.seed,
+        target=options.batch,
+    )
+    if options.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print_simulated(found)
+    return DONE
+
+
 def run(options: argparse.Namespace) -> int:
     from raymc.report.progress import progress_for_stderr
     from raymc.sweep.run import run as run_sweep

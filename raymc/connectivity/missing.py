@@ -12,7 +12,10 @@ _ROWS = 1024  # of a block, a multiple of 8
 class Missing(Protocol):
     """Pairs (i, j), i < j, of minima that go by their number."""
 
-    size: int  # how many minima
+    @property
+    def size(self) -> int:
+        """How many minima."""
+        ...
 
     def block(self, rows: np.ndarray) -> np.ndarray:
         """(len(rows), size) bool, True at [k, j] where (rows[k], j) is missing; False where j <= rows[k]."""

@@ -7,16 +7,24 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raymc.connectivity.missing import Missing
 from raymc.connectivity.scheduler import Batch, Scheduler
 from raymc.connectivity.tiles import Cache, arrange, fewest_loads
+from raymc.specs.errors import CorruptArtefact
+from raymc.specs.results import Profile
+from raymc.store import layout
+
+if TYPE_CHECKING:
+    from raymc.connectivity.pairs import Connections
+    from raymc.specs.sweep import SweepSpec
 
 _ASK_AGAIN = 10.0  # simulated seconds after which a worker without work asks again
+_READ = 50  # finished profiles that are read for their mean time
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,42 @@ class Simulated:
     def as_dict(self) -> dict[str, Any]:
         ratio = self.loads / self.fewest_loads if self.fewest_loads else 1.0
         return {**asdict(self), "loads_over_fewest": ratio}
+
+
+def of_sweep(spec: SweepSpec, storage: str | None = None) -> tuple[Missing, Costs]:
+    """(all pairs that a sweep selects, what they cost as far as its store tells)."""
+    from raymc.connectivity.pairs import Connections
+    from raymc.sweep.check import open_store, trials_by_key, whole_minima
+    from raymc.tasks.rows import labels_of
+
+    store, points = open_store(spec, storage, write=False), trials_by_key(spec)
+    connections = Connections(spec, store, points, labels_of)
+    return connections.selected, costs_of(connections, whole_minima(store, set(points)))
+
+
+def costs_of(connections: Connections, there: set[str]) -> Costs:
+    """What a sweep's pairs cost by its finished profiles, and how many of its minima fit a worker; else assumed."""
+    spec, store, costs = connections.spec, connections.store, Costs()
+    for key in sorted(there):
+        size = sum(path.stat().st_size for path in store.folder(layout.MINIMA, key).glob("*.safetensors"))
+        if size:
+            costs = replace(costs, cache=max(2, spec.resources.evaluator.cache // size))
+            break
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for curve in spec.connectivity.curve_names:
+        for split, group, i, j in connections.counts.recorded(curve, there):
+            for a, b in zip(i[:_READ].tolist(), j[:_READ].tolist(), strict=True):
+                try:
+                    name = f"{connections.order[a]}-{connections.order[b]}"
+                    found = Profile.model_validate(store.get(layout.PROFILES, group, name))
+                except (KeyError, CorruptArtefact):  # which a run looks after
+                    continue
+                seconds.setdefault((curve, split), []).append(found.seconds)
+    if not seconds:
+        return costs
+    count, known = sum(map(len, seconds.values())), [sum(some) / len(some) for some in seconds.values()]
+    asked = len(spec.connectivity.curves) * len(spec.row_sets)
+    return replace(costs, pair=asked * sum(known) / len(known), basis=f"{count} finished profiles; a load as assumed")
 
 
 @dataclass(eq=False)
