@@ -45,7 +45,7 @@ class WeightFile:
             if length > min(_LONGEST_HEADER, self._size - 8):
                 raise ValueError("its header is longer than the file")
             self._header += _exactly(self._file, length)
-            self.entries = _entries(json.loads(self._header[8:]), self._size - 8 - length)
+            self.entries = _entries(self._header[8:], self._size - 8 - length)
         except BaseException:
             self._file.close()
             raise
@@ -100,11 +100,11 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
     return found
 
 
-def _entries(header: Any, size: int) -> dict[str, Entry]:
+def _entries(header: bytes, size: int) -> dict[str, Entry]:
     """What the header says, seen to cover the bytes behind it without holes. Raises ValueError."""
     entries = {}
     try:
-        for name, body in header.items():
+        for name, body in json.loads(header).items():
             if name == "__metadata__":
                 continue
             start, end = body["data_offsets"]
@@ -113,7 +113,7 @@ def _entries(header: Any, size: int) -> dict[str, Entry]:
                 raise ValueError(f"{name} has a size that isn't that of its shape")
             dtype = _DTYPES[body["dtype"]] if body["dtype"] in _DTYPES else str(body["dtype"])
             entries[name] = Entry(dtype, shape, start, end - start)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError("its header isn't one of safetensors") from error
     at = 0
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.size)):
