@@ -2,11 +2,12 @@
 
 What is interpolated is each row's margin, the log-odds m of the loss it has, m = log p - log(1 - p) with
 p = exp(-loss): along a path margins bend gently where the mean of the losses has a hump or a plateau. The margins are
-kriged in t (Gaussian process with a squared-exponential kernel, tied to the chord between the ends), and the mean loss
-follows from them. The error is estimated by leaving out one point at a time: the misses, in units of the deviation
-that a rougher process (Matern 5/2) would have there, give that process its scale (Rasmussen and Williams 2006, sections
-2.2 and 5.4.2). A profile is settled once its deviation between the points, times a safety factor, is within the
-tolerance. A few rows are then looked at everywhere, so that a narrow peak between the points isn't missed.
+kriged in t (Gaussian process with a squared-exponential kernel, tied to the chord between the ends; its length scale is
+the one whose misses are least), and the mean loss follows from them. The error is estimated by leaving out one point at
+a time: the misses, in units of the deviation that a rougher process (Matern 5/2) would have there, give that process
+its scale (Rasmussen and Williams 2006, sections 2.2 and 5.4.2). A profile is settled once its deviation between the
+points, times a safety factor, is within the tolerance, and the latest point lay where it was expected. A few rows are
+then looked at everywhere, so that a narrow peak between the points isn't missed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy as np
 
 FIRST = (0.16, 0.5, 0.84)
 MOST = 12  # interior evaluations; a profile that hasn't settled by then is taken whole
-_SMOOTH, _ROUGH = 0.5, 0.3  # length scales of margins and of errors
-_SAFETY = 1.5  # chosen with the scales on 74 profiles of BERT-like models, smooth and sharp, against exhaustive ones
+_SMOOTH = (0.35, 0.5, 0.8, 1.2)  # length scales of margins; each path has the one that misses least
+_ROUGH = 0.3  # of errors
+_SAFETY = 2.0  # chosen with the scales on 74 profiles of BERT-like models, smooth and sharp, against exhaustive ones
 _JITTER = 1e-8
 _LEAST_LOSS = 1e-10  # nats: below it a row is certain, and its margin says nothing
 _ALARM = 6.0  # standard errors of a typical point
@@ -41,8 +43,11 @@ def losses_of(found: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, -found)
 
 
-def weights(known: Sequence[float], at: Sequence[float], scale: float = _SMOOTH) -> np.ndarray:
-    """What each value at `known` (rising, 0 first and 1 last) weighs in the one at each of `at`: (at, known)."""
+def weights(known: Sequence[float], at: Sequence[float], scale: float) -> np.ndarray:
+    """What each value at `known` (rising, 0 first and 1 last) weighs in the one at each of `at`: (at, known).
+
+    `scale`: the length in t over which margins are alike.
+    """
     x, t = np.asarray(known, dtype=np.float64), np.asarray(at, dtype=np.float64)
     inner = x[1:-1]
     found = np.zeros((len(t), len(x)))
@@ -68,7 +73,10 @@ class Settling:
         self.known: list[float] = []  # rising
         self._terms = float(np.sum(terms))
         self._losses: dict[float, np.ndarray] = {}
+        self._margins: dict[float, np.ndarray] = {}
         self._doubted: list[float] = []
+        self._smooth = _SMOOTH[0]
+        self._surprise = float("inf")  # nats: by how much the latest point missed what was interpolated there
 
     @property
     def bound(self) -> float:
@@ -77,7 +85,9 @@ class Settling:
 
     def add(self, t: float, losses: np.ndarray) -> None:
         """A point that was evaluated: (rows,), each row's loss summed over its terms, in nats."""
-        self._losses[t] = losses
+        if len(self.known) - 2 >= len(FIRST):
+            self._surprise = abs(float((self._guess([*self.known], t, self._smooth) - losses).sum()) / self._terms)
+        self._losses[t], self._margins[t] = losses, margins(losses)
         insort(self.known, t)
 
     def next(self) -> float | None:
@@ -94,31 +104,37 @@ class Settling:
         if len(self.known) - 2 >= MOST:
             return rest[0]  # and so on, to the last
         shape = _deviations(self.known, rest)
-        return None if self._scale() * float(shape.max()) <= self.tolerance else rest[int(shape.argmax())]
+        scales = {smooth: self._scale(smooth) for smooth in _SMOOTH}
+        self._smooth = min(scales, key=lambda smooth: scales[smooth])
+        settled = max(self._surprise, scales[self._smooth] * shape.max()) <= self.tolerance
+        return None if settled else rest[int(shape.argmax())]
 
     def _first(self) -> list[float]:
         """The profile's own points that lie nearest to FIRST."""
         inner = self.t[1:-1]
         return list(dict.fromkeys(min(inner, key=lambda t: abs(t - wanted)) for wanted in FIRST))
 
-    def _scale(self) -> float:
+    def _scale(self, smooth: float) -> float:
         """Of the error's process, with a safety factor: the root mean square of what is missed if a point is left out.
 
         Rows' misses cancel in their mean, by luck at times: each miss counts with its standard error over the rows.
         """
-        stacked = margins(np.stack([self._losses[t] for t in self.known]))
         total = 0.0
-        for i in range(1, len(self.known) - 1):
-            others = [t for j, t in enumerate(self.known) if j != i]
-            guess = losses_of(weights(others, [self.known[i]])[0] @ np.delete(stacked, i, axis=0))
-            off = (guess - self._losses[self.known[i]]) / self._terms
+        for left in self.known[1:-1]:
+            others = [t for t in self.known if t != left]
+            off = (self._guess(others, left, smooth) - self._losses[left]) / self._terms
             square = off.sum() ** 2 + off.var() * len(off)
-            total += square / _deviations(others, [self.known[i]])[0] ** 2
+            total += square / _deviations(others, [left])[0] ** 2
         return _SAFETY * float(np.sqrt(total / (len(self.known) - 2)))
+
+    def _guess(self, known: list[float], t: float, smooth: float) -> np.ndarray:
+        """Each row's loss at t from those at `known`."""
+        stacked = np.stack([self._margins[one] for one in known])
+        return losses_of(weights(known, [t], smooth)[0] @ stacked)
 
     def weights(self) -> np.ndarray:
         """What each evaluated point weighs in each of `t`, (len(t), evaluated); a single 1 where it was evaluated."""
-        found = weights(self.known, self.t)
+        found = weights(self.known, self.t, self._smooth)
         for i, t in enumerate(self.t):
             if t in self._losses:
                 found[i] = 0.0
@@ -127,8 +143,7 @@ class Settling:
 
     def losses(self) -> np.ndarray:
         """Each row's loss at each of `t`, (len(t), rows): evaluated, or interpolated by its margin."""
-        stacked = np.stack([self._losses[t] for t in self.known])
-        found = losses_of(self.weights() @ margins(stacked))
+        found = losses_of(self.weights() @ np.stack([self._margins[t] for t in self.known]))
         for i, t in enumerate(self.t):
             if t in self._losses:
                 found[i] = self._losses[t]
