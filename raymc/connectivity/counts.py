@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,20 @@ class Counts:
 
     def done_pairs(self, keys: set[str]) -> int:
         """Pairs (of curves) among these minima that have a record on every row set; by a look at names alone."""
-        done = 0
-        for curve in self._curves:
-            found = [i * len(self._places) + j for _, _, i, j in self.recorded(curve, keys)]
-            if found:
-                pairs, recorded = np.unique(np.concatenate(found), return_counts=True)
-                i, j = np.divmod(pairs, len(self._places))
-                done += int(np.count_nonzero(recorded == self._per_pair(i, j)))
-        return done
+        return sum(len(self._done(curve, keys)) for curve in self._curves)
+
+    def finished(self, keys: set[str]) -> int:
+        """As `done_pairs`, pairs of minima that are done on every curve."""
+        done = [self._done(curve, keys) for curve in self._curves]
+        return len(functools.reduce(np.intersect1d, done))
+
+    def _done(self, curve: str, keys: set[str]) -> np.ndarray:
+        """i * N + j of each."""
+        found = [i * len(self._places) + j for _, _, i, j in self.recorded(curve, keys)]
+        if not found:
+            return np.zeros(0, dtype=np.int64)
+        pairs, recorded = np.unique(np.concatenate(found), return_counts=True)
+        return pairs[recorded == self._per_pair(*np.divmod(pairs, len(self._places)))]
 
     def _per_pair(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """(pairs,): how many row sets each is scored on."""

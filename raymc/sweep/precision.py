@@ -11,14 +11,14 @@ import numpy as np
 from raymc.connectivity.decisions import space_asked
 from raymc.connectivity.planes import Planes
 from raymc.connectivity.work import PairTask
-from raymc.specs.content import backbone_folder
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.precision import Decision
 from raymc.store import layout
-from raymc.sweep.plan import _rows_and_tokens, _weights
+from raymc.sweep.sizes import rows_and_tokens, weights_of
 from raymc.sweep.state import State
 
 if TYPE_CHECKING:
+    from raymc.connectivity.pairs import Connections
     from raymc.connectivity.precision import Part
     from raymc.runtime.cluster import Shape
 
@@ -69,6 +69,16 @@ def decide(state: State, shape: Shape, small_work: float = SMALL_WORK) -> bool:
     return False
 
 
+def stay(connections: Connections) -> None:
+    """Of a sweep with pairs that were all there, in fp32, before anything was decided: it stays in fp32."""
+    decisions = connections.decisions
+    if not decisions.begun:
+        tolerance = connections.spec.connectivity.drift_tolerance
+        for part in decisions.undecided():
+            reason = "all of it was there in fp32 already"
+            decisions.put(part, Decision(precision="fp32", reason=reason, tolerance=tolerance))
+
+
 def _measured(state: State, shape: Shape, parts: list[Part]) -> dict[str, Decision]:
     """Raises CorruptArtefact. Where it can't be measured, fp32 is kept for what isn't in bf16 already."""
     from raymc.runtime.probe import Probe, probe
@@ -113,8 +123,8 @@ def _no_need(state: State, keys: set[str], small_work: float) -> str:
 def work(state: State, passes: float) -> float | None:
     """Floating-point operations of so many passes over a row set (the mean one); None where they can't be told."""
     models = {point.trial.model.model_dump_json(): point.trial.model for point in state.points.values()}
-    weights = [_weights(model.backbone, backbone_folder(model)) for model in models.values()]
-    sets = [_rows_and_tokens(rows.task, rows.split) for rows in state.spec.row_sets]
+    weights = [weights_of(model) for model in models.values()]
+    sets = [rows_and_tokens(rows.task, rows.split) for rows in state.spec.row_sets]
     if None in weights or None in sets:
         return None
     tokens = sum(rows * length for rows, length in filter(None, sets)) / len(sets)
