@@ -42,7 +42,7 @@ class Decisions:
             return Decision(precision="bf16" if asked.precision == "bf16" else "fp32", reason="as the spec says")
         known = self._decided
         if not known:
-            return Decision(precision="fp32", reason="not decided; fp32 until it is", tolerance=asked.drift_tolerance)
+            return Decision(precision="fp32", reason="auto; nothing decided so far", tolerance=asked.drift_tolerance)
         return self._together
 
     @property

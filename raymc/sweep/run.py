@@ -18,7 +18,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated
 from raymc.sweep.evaluation import evaluate
-from raymc.sweep.precision import decide
+from raymc.sweep.precision import decide, stay
 from raymc.sweep.results import Sweep, write_sweep
 from raymc.sweep.state import State
 from raymc.sweep.tracking import Tracking
@@ -191,6 +191,8 @@ class _Run:
         began = time.perf_counter()
         tables, pairs_done = assemble(self.connections, self.points)
         pairs = self.connections.total_pairs()
+        if pairs_done:
+            stay(self.connections)
         failures = [
             {"kind": "minimum", "key": key, "name": self.state.name(key), "reason": reason}
             for key, reason in self.state.failed_minima.items()

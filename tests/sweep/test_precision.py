@@ -15,7 +15,7 @@ from raymc.specs.progress import Silent
 from raymc.specs.sweep import SweepSpec
 from raymc.store.store import Store
 from raymc.sweep import precision
-from raymc.sweep.precision import decide, spread, work
+from raymc.sweep.precision import decide, spread, stay, work
 from raymc.sweep.state import State
 
 SHAPE = Shape(1.0, 0.0)
@@ -147,6 +147,15 @@ def test_most_of_it_done_in_fp32_is_gone_on_with(start, probes, monkeypatch):
     decide(state, SHAPE, small_work=0.0)
     assert state.connections.decisions.decision.reason == "34 of 64 passes were there in fp32 already"
     assert probes == []
+
+
+def test_what_was_there_in_fp32_stays_so_whatever_others_find(start, probes):
+    stay(start().connections)
+    decide(start(name="other"), SHAPE, small_work=0.0)
+    assert start(name="other").connections.precision == "bf16"
+    assert start().connections.decisions.decision.told == "fp32 (all of it was there in fp32 already)"
+    stay(start(name="other").connections)
+    assert start(name="other").connections.precision == "bf16"
 
 
 def test_without_paths_nothing_is_decided(start, probes):
