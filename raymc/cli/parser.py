@@ -44,6 +44,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("spec", metavar="SPEC")
     overrides(sub)
     storage(sub)
+    sub.add_argument(
+        "--workers", type=_count, metavar="W", help="to estimate for (default: the spec's, else this machine's)"
+    )
+    sub.add_argument(
+        "--tflops",
+        type=_rate,
+        metavar="T",
+        help="10^12 operations a second that forward passes reach on one worker (default: measured, else assumed)",
+    )
     sub.add_argument("--json", action="store_true", help="the plan and the resolved spec as JSON")
 
     sub = verb("simulate", verbs.simulate, "the real scheduler against workers that only pass time; nothing is run")
@@ -148,6 +157,13 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"a number from 0 on, not {text!r}")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _seconds(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
     return value
 
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raymc.sweep.results import Sweep
@@ -84,3 +84,39 @@ def print_simulated(found: Simulated) -> None:
     mean, most = found.scheduler_ms_mean, found.scheduler_ms_max
     print(f"scheduler  {mean:.3f} ms a batch, {most:.2f} ms the longest call (CPU time)")
     print(f"memory     {found.peak_memory / 2**20:.0f} MiB at most, of this process")
+
+
+def print_plan(result: dict[str, Any]) -> None:
+    """A plan as `Plan.as_dict` gives it."""
+    minima, pairs, estimate = result["minima"], result["pairs"], result["estimate"]
+    print(f"sweep    {result['name']}  (storage {result['storage']})")
+    if result["backbones"]["total"]:
+        print(f"backbones{result['backbones']['total']:6d}   {result['backbones']['done']} in the store")
+    print(f"minima   {minima['total']:6d}   {minima['done']} in the store")
+    if result["curves"]["total"]:
+        print(f"curves   {result['curves']['total']:6d}   {result['curves']['done']} fitted in the store")
+    print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
+    print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
+    print(f"         {estimate['passes_per_path']:6.3g}   a path between its ends: {estimate['passes_basis']}")
+    print(f"computed in {result['precision']['told']}")
+    if estimate["loads"]:
+        size = estimate["bytes_loaded"]
+        said = "unknown bytes" if size is None else amount(size)
+        print(f"loads    {estimate['loads']:6d}   endpoints, {said} ({estimate['loads_basis']})")
+    if estimate["seconds"] is None:
+        print(f"cost     {estimate['basis']}")
+        return
+    flops = estimate["train_flops"] + estimate["evaluate_flops"]
+    about = f"about {duration(estimate['seconds'])}, {flops:.2g} floating-point operations"
+    print(f"cost     {about} ({estimate['basis']})")
+    workers = "1 worker" if estimate["workers"] == 1 else f"{estimate['workers']} workers"
+    print(f"hours    {estimate['hours']:6.3g}   {estimate['hours_of']}-hours, on {workers}")
+
+
+def amount(size: float) -> str:
+    """Bytes in words: `1.5 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} PB"

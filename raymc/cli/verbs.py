@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raymc.cli.printing import duration, print_sweep, print_where
+from raymc.cli.printing import print_sweep, print_where
 from raymc.specs.errors import SpecError
 
 if TYPE_CHECKING:
@@ -45,31 +45,19 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
+    from raymc.cli.printing import print_plan
     from raymc.sweep.check import check
+    from raymc.sweep.estimate import Hardware
     from raymc.sweep.plan import plan as plan_sweep
 
     spec, locate = _load(options.spec, options.set)
     check(spec, locate)
-    result = plan_sweep(spec, storage=options.storage, checked=True, locate=locate).as_dict()
+    hardware = Hardware(options.workers, options.tflops)
+    result = plan_sweep(spec, storage=options.storage, checked=True, locate=locate, hardware=hardware).as_dict()
     if options.json:
         print(json.dumps(result, indent=1))
         return DONE
-    minima, pairs, estimate = result["minima"], result["pairs"], result["estimate"]
-    print(f"sweep    {spec.name}  (storage {result['storage']})")
-    if result["backbones"]["total"]:
-        print(f"backbones{result['backbones']['total']:6d}   {result['backbones']['done']} in the store")
-    print(f"minima   {minima['total']:6d}   {minima['done']} in the store")
-    if result["curves"]["total"]:
-        print(f"curves   {result['curves']['total']:6d}   {result['curves']['done']} fitted in the store")
-    print(f"pairs    {pairs['total']:6d}   {pairs['done']} in the store")
-    print(f"passes   {result['forward_passes']:6d}   of {result['forward_passes_total']} over a split, still to do")
-    print(f"computed in {result['precision']['told']}")
-    if estimate["seconds"] is None:
-        print(f"cost     {estimate['basis']}")
-    else:
-        flops = estimate["train_flops"] + estimate["evaluate_flops"]
-        about = f"about {duration(estimate['seconds'])}, {flops:.2g} floating-point operations"
-        print(f"cost     {about} ({estimate['basis']})")
+    print_plan(result)
     return DONE
 
 
