@@ -43,7 +43,7 @@ def tensor(barriers: pd.DataFrame, minima: pd.DataFrame, over: Sequence[str], va
     records = []
     for a, b, curve, split, height in zip(*(barriers[c] for c in ("a", "b", "curve", "split", value)), strict=True):
         if a in place and b in place and place[a] == place[b]:
-            back = 1.0 - height if value == "t_peak" else height
+            back = 1.0 - height if value in ("t_peak", "t_refined") else height
             records.append((curve, split, *place[a], names[a], names[b], height))
             records.append((curve, split, *place[a], names[b], names[a], back))
     levels = ["curve", "split", *over, "a", "b"]

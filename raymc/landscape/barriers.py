@@ -71,6 +71,21 @@ def peak(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 
 @_measure
+def between_points(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Entezari's barrier between the points: the vertex of the parabola through the highest point and its neighbours.
+
+    In the loss's unit; at least `entezari`, and 0 where that is 0.
+    """
+    return _vertex(t, loss)[0]
+
+
+@_measure
+def peak_between_points(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """The t of that vertex; 0 where there is no barrier."""
+    return _vertex(t, loss)[1]
+
+
+@_measure
 def saddle(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """max_t L(t), the highest point of the path, in the loss's unit (Draxler et al. 2018)."""
     return loss.max(axis=-1)
@@ -143,6 +158,24 @@ def _excess(t: np.ndarray, loss: np.ndarray) -> np.ndarray:
     excess = loss - (first + t * rise)
     excess[..., 0] = excess[..., -1] = 0.0
     return excess
+
+
+def _vertex(t: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(height, t) of the parabola's vertex, each of shape (...)."""
+    excess = _excess(t, loss)
+    top = excess.argmax(axis=-1)
+    middle = np.clip(top, 1, len(t) - 2)
+    (x, y, z), (low, high, last) = (
+        (t[middle - 1], t[middle], t[middle + 1]),
+        (np.take_along_axis(excess, (middle + step)[..., None], axis=-1)[..., 0] for step in (-1, 0, 1)),
+    )
+    rise, fall = (high - low) / (y - x), (last - high) / (z - y)
+    bend = (fall - rise) / (z - x)  # below 0 at a peak
+    slope = rise + bend * (y - x)
+    shift = np.divide(-slope, 2 * bend, out=np.zeros_like(slope), where=bend < 0)
+    refined = high + slope * shift + bend * shift**2
+    inside = (top == middle) & (high > 0)
+    return np.where(inside, refined, 0.0), np.where(inside, y + shift, 0.0)
 
 
 def _over_ends(values: np.ndarray) -> np.ndarray:

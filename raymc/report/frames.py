@@ -13,7 +13,7 @@ import pandas as pd
 
 from raymc.landscape import barriers
 from raymc.landscape.multiple import holm
-from raymc.report.values import INTERVALS, VALUES
+from raymc.report.values import INTERVALS, PLACES, VALUES
 from raymc.specs.results import Evaluation, Profile
 
 MINIMA = ("key", "uri", "name", "trajectory")
@@ -101,7 +101,7 @@ def profiles_frame(profiles: Iterable[Profile], metrics: Sequence[str]) -> pd.Da
 def barriers_frame(
     profiles: Iterable[Profile], notes: Callable[[str, str], PairNote], accuracy: str = "accuracy"
 ) -> pd.DataFrame:
-    """One row per pair, curve and row set; columns as in BARRIERS, VALUES, then NAME_low and NAME_high of INTERVALS.
+    """One row per pair, curve and row set: BARRIERS, VALUES, NAME_low and NAME_high of INTERVALS, precision.
 
     `notes`: of a pair, by its two keys. `accuracy`: the metric that Frankle's error rate is 1 minus.
     """
@@ -131,6 +131,11 @@ def barriers_frame(
                 "jensen_shannon_ends": profile.metrics["jensen_shannon_b"][0],
                 "p_value": profile.p_value,
                 "length": profile.length[-1],
+                "refined_barrier": barriers.between_points(profile.t, profile.loss),
+                "t_refined": barriers.peak_between_points(profile.t, profile.loss),
+                "bound": profile.bound,
+                "passes": profile.passes,
+                "precision": profile.precision,
                 **{
                     f"{name}_{side}": profile.intervals.get(name, nan)[i]
                     for name in INTERVALS
@@ -139,7 +144,7 @@ def barriers_frame(
             }
         )
     bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
-    frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES, *bounds])
+    frame = pd.DataFrame(rows, columns=[*BARRIERS, *VALUES, *bounds, "precision"])
     frame["p_holm"] = math.nan
     for _, some in frame.groupby(["curve", "split", "below_floor"]):  # weak pairs don't make the others less sure
         frame.loc[some.index, "p_holm"] = holm(some["p_value"].tolist())
@@ -216,7 +221,7 @@ def matrix(
 
     Missing are pairs that aren't selected or aren't there yet; with `floor`, also those with an end below the floor.
 
-    For t_peak the cell (i, j) is measured from row i: t from a to b in the table, 1 - t mirrored.
+    For t_peak and t_refined the cell (i, j) is measured from row i: t from a to b in the table, 1 - t mirrored.
     """
     place = {key: i for i, key in enumerate(keys)}
     cells = np.full((len(place), len(place)), np.nan)
@@ -226,7 +231,7 @@ def matrix(
     for a, b, height in zip(chosen["a"], chosen["b"], chosen[value], strict=True):
         if a in place and b in place:
             cells[place[a], place[b]] = height
-            cells[place[b], place[a]] = 1.0 - height if value == "t_peak" else height
+            cells[place[b], place[a]] = 1.0 - height if value in PLACES else height
     return pd.DataFrame(cells, index=list(keys), columns=list(keys))
 
 

@@ -52,6 +52,19 @@ VALUES = {
         "p_value, adjusted over the pairs of a curve and row set (Holm); pairs below the floor apart",
     ),
     "length": ("length of the path", "parameters", "arc length from the one end to the other"),
+    "refined_barrier": (
+        "Entezari barrier between points",
+        "nats",
+        "of the parabola through the point of the Entezari barrier and its two neighbours",
+    ),
+    "t_refined": ("t of the peak between points", "t", "the t at which that parabola is highest, from a (0) to b (1)"),
+    "bound": (
+        "bound of the loss",
+        "nats",
+        "how far L may be from an exhaustive profile's at any point (adaptive points); 0: all points were evaluated",
+    ),
+    "passes": ("passes", "passes", "over the row set that the profile took, parts of one counted by their rows"),
 }
+PLACES = ("t_peak", "t_refined")  # on the path, seen from a: from b it is 1 less that
 NEARER = ("cosine", "better", "agreement_ends", "p_value", "p_holm")  # of which more is no greater distance
 INTERVALS = ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "convexity_gap")  # NAME_low, NAME_high: 95 %

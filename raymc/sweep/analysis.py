@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from raymc.report.values import NEARER, VALUES
+from raymc.report.values import NEARER, PLACES, VALUES
 from raymc.specs.errors import RaymcError
 from raymc.sweep.along import compared, of_curve
 from raymc.sweep.caveats import caveats
@@ -32,8 +32,8 @@ def analyze(
     `value`: the column of barriers() that clusters, the tree and the effects of factors are about. What can't be
     computed is a section whose note says why. Raises RaymcError for a curve, row set or value that there isn't.
     """
-    if value == "t_peak":
-        raise RaymcError("analyze: t_peak is a place on the path, seen from one end; take a barrier or a distance")
+    if value in PLACES:
+        raise RaymcError(f"analyze: {value} is a place on the path, seen from one end; take a barrier or a distance")
     curve_names, connectivity = sweep.spec.connectivity.curve_names, sweep.spec.connectivity
     curves, splits = [curve] if curve else list(curve_names), [split] if split else list(sweep.splits)
     for one in curves:

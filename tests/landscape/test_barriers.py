@@ -13,12 +13,14 @@ from raymc.landscape.barriers import (
     above_envelope,
     ainsworth,
     better,
+    between_points,
     convexity_gap,
     entezari,
     frankle,
     integral,
     mean_loss,
     peak,
+    peak_between_points,
     saddle,
 )
 from raymc.landscape.grid import even_points
@@ -149,7 +151,7 @@ def test_a_quadratic_has_its_closed_form(height: float, first: float, last: floa
 
 
 @pytest.mark.parametrize("points", [3, 5, 26, 51])
-def test_between_the_minima_of_a_double_well(points: int):
+def test_refined_the_minima_of_a_double_well(points: int):
     """(x^2 - 1)^2 along the straight path from -1 to 1: 1 at the middle; an even count of points misses it."""
     t = even_points(points)
     loss = [((2 * x - 1) ** 2 - 1) ** 2 for x in t]
@@ -158,7 +160,7 @@ def test_between_the_minima_of_a_double_well(points: int):
     assert entezari(t, loss) == ainsworth(t, loss)
 
 
-def test_between_two_points_of_one_bowl_there_is_no_barrier_above_the_chord():
+def test_refined_two_points_of_one_bowl_there_is_no_barrier_above_the_chord():
     """x'x is convex: Entezari 0; Ainsworth 0 too where the ends are equally deep."""
     a, b = [1.0, -2.0, 0.5], [-2.0, 1.0, 0.5]
     t = even_points(26)
@@ -333,3 +335,23 @@ def test_even_points(count: int):
     t = even_points(count)
     assert (len(t), t[0], t[-1]) == (count, 0.0, 1.0)
     assert all(x == pytest.approx(i / (count - 1), abs=0) for i, x in enumerate(t))
+
+
+def test_the_refined_barrier_points_is_that_of_a_parabola():
+    """A loss that is a parabola over its chord: its vertex is found wherever the points lie."""
+    t = np.array([0.0, 0.2, 0.35, 0.6, 0.85, 1.0])
+    for first, rise, height in ((1.0, 0.5, 2.0), (0.3, -0.2, 0.01)):
+        loss = first + rise * t + 4 * height * t * (1 - t)
+        assert between_points(t, loss) == pytest.approx(height)
+        assert peak_between_points(t, loss) == pytest.approx(0.5)
+    flat = np.stack([np.ones(6), -np.ones(6) + t, (t - 0.5) ** 2])
+    assert between_points(t, flat).tolist() == [0.0, 0.0, 0.0]
+    assert peak_between_points(t, flat).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(st.lists(st.floats(0, 10), min_size=5, max_size=5))
+def test_the_refined_barrier_points_is_no_lower_than_that_of_the_points(loss):
+    t = np.linspace(0, 1, 5)
+    assert between_points(t, np.array(loss)) >= entezari(t, np.array(loss)) - 1e-12
+    top = peak(t, np.array(loss))
+    assert abs(peak_between_points(t, np.array(loss)) - top) <= 0.125 + 1e-9

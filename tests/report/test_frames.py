@@ -25,7 +25,7 @@ from raymc.report.frames import (
     profiles_frame,
     summary_frame,
 )
-from raymc.report.values import INTERVALS, VALUES
+from raymc.report.values import INTERVALS, PLACES, VALUES
 from raymc.specs.results import METRICS as BY_KIND
 from raymc.specs.results import Evaluation, Profile
 
@@ -179,8 +179,8 @@ def test_barriers_columns_and_values():
     assert [name for name in frame.columns if name in contracted] == contracted
     bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high")]
     assert set(INTERVALS) < set(VALUES)
-    assert list(frame.columns) == [*BARRIERS, *VALUES, *bounds]
-    of_pair = {"space", "head", "chosen_on", "differs", "same_trajectory", "below_floor"}
+    assert list(frame.columns) == [*BARRIERS, *VALUES, *bounds, "precision"]
+    of_pair = {"precision", "space", "head", "chosen_on", "differs", "same_trajectory", "below_floor"}
     assert set(frame.columns) - set(contracted) - set(VALUES) - set(bounds) == of_pair
     assert frame.drop(columns=["barrier_entezari_low", "barrier_entezari_high"])[bounds[2:]].isna().all().all()
     hill, slope = frame.drop(columns=bounds[2:]).to_dict("records")
@@ -189,6 +189,8 @@ def test_barriers_columns_and_values():
     known |= {"head": "path", "differs": "seeds.order", "same_trajectory": False, "below_floor": False}
     known |= {"chosen_on": "", "barrier_entezari_low": 0.5, "barrier_entezari_high": 3.5, "p_value": 0.25}
     known |= {"agreement_ends": 0.6, "jensen_shannon_ends": 0.4, "length": 8.0, "p_holm": 0.25}
+    known |= {"bound": 0.0, "passes": 0.0, "precision": "fp32"}
+    bend, slant, height = np.polyfit([0.25, 0.5, 0.75], [1.5, 2.0, 0.25], 2)  # over the chord
     assert hill == {
         "a": "a",
         "b": "b",
@@ -204,6 +206,8 @@ def test_barriers_columns_and_values():
         "loss_integral": pytest.approx(2.96875),
         "loss_mean": pytest.approx((2 + 3.5 + 3.375 + 2.875) / 4),
         "better": 0,
+        "refined_barrier": pytest.approx(height - slant**2 / (4 * bend)),
+        "t_refined": pytest.approx(-slant / (2 * bend)),
     }
     assert slope == {
         "a": "a",
@@ -219,6 +223,8 @@ def test_barriers_columns_and_values():
         "loss_integral": pytest.approx((2.75 + 2.25 + 2 * 1.75 + 4 * 1.25) / 8),
         "loss_mean": pytest.approx(2.0),
         "better": 0,
+        "refined_barrier": 0.0,
+        "t_refined": 0.0,
     }
     pd.testing.assert_frame_equal(parquet(frame), frame)
     assert list(barriers_frame([], note).columns) == list(frame.columns)
@@ -264,7 +270,7 @@ def test_every_value_names_its_unit_and_definition():
         assert title
         assert unit
         assert len(definition) > 10
-        assert unit in {"nats", "error rate", "t", "parameters", "cosine", "points", "rows", "probability"}
+        assert unit in {"nats", "error rate", "t", "parameters", "cosine", "points", "rows", "probability", "passes"}
         if name.startswith("barrier_"):
             assert name.removeprefix("barrier_").capitalize() in title
             assert "max over t" in definition
@@ -395,7 +401,7 @@ def test_a_matrix_is_symmetric_with_nothing_on_its_diagonal(table: pd.DataFrame,
     assert found.loc["d"].isna().all()
     assert found["d"].isna().all()
     assert found.notna().sum().sum() == 6
-    mirrored = 1.0 - found.T if value == "t_peak" else found.T
+    mirrored = 1.0 - found.T if value in PLACES else found.T
     pd.testing.assert_frame_equal(found, mirrored)
     for _, row in table[(table["split"] == "validation") & (table["b"] != "z")].iterrows():
         assert found.loc[row["a"], row["b"]] == row[value]
