@@ -110,7 +110,8 @@ def print_plan(result: dict[str, Any]) -> None:
     about = f"about {duration(estimate['seconds'])}, {flops:.2g} floating-point operations"
     print(f"cost     {about} ({estimate['basis']})")
     workers = "1 worker" if estimate["workers"] == 1 else f"{estimate['workers']} workers"
-    print(f"hours    {estimate['hours']:6.3g}   {estimate['hours_of']}-hours, on {workers}")
+    wall = duration(estimate["seconds"])
+    print(f"hours    {estimate['hours']:6.3g}   {estimate['hours_of']}-hours; {wall} of wall time on {workers}")
 
 
 def amount(size: float) -> str:

@@ -12,7 +12,6 @@ from raymc.connectivity.pairset import PairSet, numbered
 from raymc.connectivity.records import Names
 from raymc.connectivity.work import known_ends
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.results import Profile
 from raymc.specs.spaces import SPACES
 from raymc.store import layout
 
@@ -102,11 +101,11 @@ class Counts:
             for split, group, i, j in self.recorded(curve, keys):
                 for a, b in self._keys(i, j)[: _READ - len(passes)]:
                     try:
-                        found = Profile.model_validate(self._store.get(layout.PROFILES, group, f"{a}-{b}"))
+                        found = self._store.get(layout.PROFILES, group, f"{a}-{b}").get("passes")
                     except (KeyError, CorruptArtefact):  # which the run looks after
                         continue
-                    if found.passes:
-                        passes.append(found.passes - self._passes(curve, a, b, 0)[split])
+                    if found:
+                        passes.append(found - self._passes(curve, a, b, 0)[split])
         return (sum(passes) / len(passes), len(passes)) if passes else None
 
     # Fits -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from raymc.connectivity.records import fit_task
 from raymc.connectivity.tiles import fewest_loads
-from raymc.specs.content import backbone_trajectory
+from raymc.specs.content import backbone_key, backbone_trajectory
 from raymc.specs.curves import AutoNebCurve
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.model import Pretrained
@@ -113,23 +113,29 @@ def _loads(
     spec: SweepSpec, store: Store, there: set[str], work: Work, workers: int, calibration: Calibration | None
 ) -> dict[str, Any]:
     """How many endpoints must be loaded at least, by the bound of tiles, and of how many bytes."""
-    cache = spec.resources.evaluator.cache
-    made = min(there, default=None)
+    made, backbone = min(there, default=None), spec.model.backbone
+    trained = None if isinstance(backbone, str) else backbone_key(backbone)
     if made is not None:
         size, basis = stored_bytes(store, layout.MINIMA, made), "an endpoint as a minimum in the store"
     elif calibration is not None:
         size, basis = calibration.bytes_per_endpoint, "an endpoint as measured"
+    elif trained is not None and store.has(layout.BACKBONES, trained):
+        size, basis = stored_bytes(store, layout.BACKBONES, trained), "an endpoint as its backbone in the store"
     else:
         size, basis = backbone_bytes(spec.model), "an endpoint as its whole backbone in fp32"
-    known = {"workers": workers, "endpoint_bytes": size or None}
-    if not size:
-        loads = fewest_loads(work.pairs, min(work.minima, 2 * work.pairs), max(2, work.minima), workers)
-        return known | {"loads": loads, "bytes_loaded": None, "loads_basis": "each worker loads each endpoint once"}
-    room = max(2, cache // size)
+        basis += "" if trained is None else ", embeddings not counted"
+    room = max(2, spec.resources.evaluator.cache // size if size else work.minima)
     loads = fewest_loads(work.pairs, min(work.minima, 2 * work.pairs), room, workers)
     bends = sum(count * getattr(spec.connectivity.curve(curve), "bends", 1) for curve, count in work.fits.items())
-    basis += f", {room} of them in a worker's cache; the fewest loads that pairs in tiles can take"
-    return known | {"loads": loads, "bytes_loaded": (loads + bends) * size, "loads_basis": basis}
+    fits = "all of them" if room >= work.minima else str(room)
+    basis = f"{basis if size else 'an endpoint on the hub'}, a worker's cache with room for {fits}"
+    return {
+        "workers": workers,
+        "endpoint_bytes": size or None,
+        "loads": loads,
+        "bytes_loaded": (loads + bends) * size if size else None,
+        "loads_basis": f"{basis}; the fewest loads that tiles of pairs can take",
+    }
 
 
 # Tokens -----------------------------------------------------------------------------------------------------------

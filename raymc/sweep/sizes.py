@@ -77,9 +77,10 @@ def tokens_of(backbone: Pretrained) -> int:
 
 
 def backbone_bytes(model: ModelSpec) -> int | None:
-    """What a whole minimum takes in fp32; None where the backbone is on the hub or not made yet."""
+    """What a whole minimum takes in fp32 (of a backbone that raymc pre-trains: its matrices); None where on the hub."""
     if not isinstance(model.backbone, str):
-        return None
+        made = made_weights(model.backbone)
+        return None if made is None else int(4 * made)
     folder = backbone_folder(model)
     return None if folder is None else 4 * sum(math.prod(shape) for shape in _shapes(folder).values())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from raymc.connectivity.pairs import Connections
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
 from raymc.store.store import Store
+from raymc.sweep.calibration import Calibration, read, write
 from raymc.sweep.check import trials_by_key
+from raymc.sweep.estimate import Hardware
 from raymc.sweep.plan import plan
 
 
@@ -70,3 +74,111 @@ def test_fits_that_are_there_are_not_to_do(tmp_path: Path):
     alone, some, all_ = (one.estimate["train_flops"] for one in (trained, after, before))
     assert all_ - alone == pytest.approx((some - alone) / 2 * 3)
     assert some > alone
+
+
+def sweep(count: int = 3, **sections) -> SweepSpec:
+    """`count` x `count` minima of 10 updates of 4 rows; a validation split of 20 rows."""
+    body = {
+        "name": "some",
+        "model": {"backbone": {"builtin": "grammar-bert"}},
+        "task": {"dataset": {"builtin": "grammar", "train_rows": 10, "validation_rows": 20}, "max_length": 16},
+        "train": {"steps": 10, "batch_size": 4},
+        "axes": {"seeds.head": list(range(count)), "seeds.order": list(range(count))},
+        "resources": {"evaluator": {"cache": "20MB", "gpus": 0.5}},
+    }
+    return SweepSpec.model_validate(body | sections)
+
+
+MEASURED = Calibration(
+    device="NVIDIA H100",
+    model="small",
+    kind="classifier",
+    precision="bf16",
+    tokens_per_second=1e5,
+    seconds_per_load=0.25,
+    bytes_per_endpoint=4_000_000,
+    passes_per_path=4.5,
+    seconds_per_pair_overhead=0.125,
+    threads=8,
+)
+
+
+def test_a_measured_run_calibrates_plans(tmp_path: Path):
+    spec, store = sweep(), Store(tmp_path)
+    before = plan(spec, storage=str(tmp_path), checked=True)
+    assert (before.estimate["passes_per_path"], before.forward_passes) == (6.0, 9 + 36 * 6)
+    assert read(store, spec) is None
+    write(store, spec, MEASURED)
+    after = plan(spec, storage=str(tmp_path), checked=True, hardware=Hardware(workers=4))
+    found = after.estimate
+    assert after.forward_passes == 9 + 36 * 4.5
+    assert (found["passes_per_path"], found["endpoint_bytes"]) == (4.5, 4_000_000)
+    # 9 pairs a worker with room for 5: a first 5 give 10, so 5 loads each; 4 of them have 10 pairs at most.
+    assert (found["loads"], found["bytes_loaded"]) == (20, 80_000_000)
+    weights = 2 * (4 * 64**2 + 2 * 64 * 128)
+    tokens = found["evaluate_flops"] / 2 / weights + found["train_flops"] / 2 / weights
+    total = tokens / 1e5 + 20 * 0.25 + 36 * 0.125
+    assert found["seconds"] == pytest.approx(total / 4)
+    assert (found["hours"], found["hours_of"]) == (pytest.approx(total / 3600 / 2), "GPU")  # half a GPU a worker
+    assert "measured on NVIDIA H100 in bf16, 8 threads: 100000 tokens/s a worker; 4 workers" in found["basis"]
+
+
+def test_the_newest_measured_run_of_the_network_and_precision_counts(tmp_path: Path):
+    spec, store = sweep(), Store(tmp_path)
+    slower = replace(MEASURED, tokens_per_second=5e4)
+    write(store, spec, MEASURED)
+    write(store, spec, slower)
+    assert read(store, spec) == slower
+    other = replace(MEASURED, device="cpu", precision="fp32")
+    write(store, spec, other)
+    assert read(store, spec) == other
+    assert read(store, sweep(connectivity={"precision": "bf16"})) == slower
+    assert read(store, sweep(model={"backbone": {"builtin": "grammar-bert", "seed": 5}})) == other  # as large
+    assert read(store, sweep(model={"backbone": {"builtin": "grammar-bert", "layers": 3}})) is None
+    assert read(store, sweep(tuning={"method": "lora"})) is None
+    for path in (tmp_path / layout.CALIBRATIONS).rglob("*.json*"):
+        path.write_text("damaged")
+    assert read(Store(tmp_path), spec) is None
+
+
+def test_stated_hardware_is_taken_at_its_word(tmp_path: Path):
+    spec = sweep()
+    found = plan(spec, storage=str(tmp_path), checked=True, hardware=Hardware(workers=2, tflops=0.001)).estimate
+    reading = found["bytes_loaded"] / 1e9
+    total = (found["train_flops"] + found["evaluate_flops"]) / 1e9 + reading
+    assert found["seconds"] == pytest.approx(total / 2)
+    assert (found["workers"], found["hours_of"]) == (2, "GPU")
+    assert "2 workers at the stated 0.001 TFLOP/s each" in found["basis"]
+    on_cpus = sweep(resources={"evaluator": {"gpus": 0, "cpus": 4}})
+    found = plan(on_cpus, storage=str(tmp_path), checked=True, hardware=Hardware(workers=2, tflops=0.001)).estimate
+    assert (found["hours"], found["hours_of"]) == (pytest.approx(found["seconds"] * 2 * 4 / 3600), "CPU")
+
+
+def test_passes_are_those_of_finished_profiles_where_there_are_any(tmp_path: Path):
+    spec, store = sweep(count=2), Store(tmp_path)
+    points = trials_by_key(spec)
+    found = Connections(spec, store, points)
+    group = found.profile_key("validation", "weights", "linear")
+    for key in points:
+        with store.create(layout.MINIMA, key) as folder:
+            (folder / "model.safetensors").write_bytes(b"0" * 1000)
+            body = {"tokens": 80, "rows": 10, "steps": 10, "seconds": {"train": 1.0}, "workers": 1}
+            (folder / layout.PROVENANCE).write_text(json.dumps(body))
+    for (a, b), passes in zip(found.pairs(), (4.0, 5.0), strict=False):
+        store.put(layout.PROFILES, group, f"{a}-{b}", {"passes": passes})
+    write(store, spec, MEASURED)
+    after = plan(spec, storage=str(tmp_path), checked=True)
+    assert (after.pairs_total, after.pairs_done) == (6, 2)
+    assert after.estimate["passes_per_path"] == 4.5
+    assert after.estimate["passes_basis"] == "adaptive, the mean of 2 profiles of this sweep"
+    assert after.forward_passes == 4 + 4 * 4.5
+    assert after.estimate["endpoint_bytes"] == 1000
+
+
+def test_millions_of_pairs_are_planned_at_once(tmp_path: Path):
+    spec = sweep(count=45)
+    began = time.process_time()
+    found = plan(spec, storage=str(tmp_path), checked=False)
+    assert time.process_time() - began < 5.0
+    assert found.pairs_total == 2025 * 2024 // 2
+    assert found.forward_passes == 2025 + 6 * found.pairs_total
