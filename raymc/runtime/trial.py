@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import gc
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 
 FAILED = "raymc_failed"
+_REPORT_SECONDS = 0.5  # between reports of a trial's progress; its own record of the curve has every point
 _SHARED = 0.95  # of a GPU's memory, where several processes share it
 _BACKBONE: TypeAdapter[Pretrained] = TypeAdapter(Pretrained)
 
@@ -67,7 +69,21 @@ def tune_trial(config: dict[str, Any]) -> None:
     if settings.workers > 1:
         _with_train(trial, settings)
         return
-    _guarded(trial, settings, tune.report)
+    _guarded(trial, settings, _now_and_then(tune.report))
+
+
+def _now_and_then(report: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """Points of a training curve are passed on at most every so often, and the last: the training waits for each."""
+    last = -math.inf
+
+    def told(point: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if "step" not in point or point["step"] == point.get("steps") or now - last >= _REPORT_SECONDS:
+            report(point)
+            last = time.monotonic()
+
+    return told
 
 
 def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]], None]) -> None:
@@ -81,7 +97,9 @@ def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]]
 
 def _give_back_memory() -> None:
     """Return freed memory to the system: batches of many widths leave it in pieces, and the process is used again."""
-    gc.collect()
+    from raymc.training.memory import release
+
+    release()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is not None:
         trim(0)

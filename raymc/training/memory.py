@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -51,7 +52,7 @@ class MicroBatch:
         if not self._auto:
             return TrainingFault(f"{error}; resources.trial.micro_batch: auto takes fewer rows at a time")
         if error.rows <= 1:
-            return TrainingFault(f"{error}: no fewer can be taken at a time")
+            return TrainingFault(f"{error}, and none can be smaller")
         self.rows = error.rows // 2
         _found[self._what] = min(self.rows, _found.get(self._what, self.rows))
         if self._checkpoints is not None:
@@ -70,9 +71,9 @@ class Exhausted(Exception):
     """Memory ran out in a pass over so many rows. `fault`: what torch said, without the frames that hold memory."""
 
     def __init__(self, rows: int, fault: BaseException):
-        said = str(fault).strip().splitlines()
-        line = said[0].split(". ")[0] if said else type(fault).__name__
-        super().__init__(f"{rows} row{'s' if rows != 1 else ''} at a time don't fit the memory ({line})")
+        wanted = re.search(r"tried to allocate [\d.]+ \w+", str(fault), re.IGNORECASE)
+        why = wanted[0].lower() if wanted else (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        super().__init__(f"a pass over {rows} row{'s' if rows != 1 else ''} doesn't fit the memory ({why})")
         self.rows, self.fault = rows, fault.with_traceback(None)
 
 

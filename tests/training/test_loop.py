@@ -362,7 +362,9 @@ JOBS: dict[str, dict[str, Any]] = {
     "ddp in parts by length": {"strategy": "ddp", "batch_size": 41},
     "ddp uneven, resumed": {"strategy": "ddp", "batch_size": 5, "stop": 3},
     "ddp lora uneven": {"strategy": "ddp", "batch_size": 5, "lora": True},
+    "ddp in small passes": {"strategy": "ddp", "batch_size": 41, "micro_batch": 4},
     "fsdp uneven": {"strategy": "fsdp", "batch_size": 5},
+    "fsdp uneven in small passes": {"strategy": "fsdp", "batch_size": 5, "micro_batch": 1},
     "fsdp lora, resumed": {"strategy": "fsdp", "lora": True, "stop": 3},
     "ddp adafactor": {"strategy": "ddp", "optimizer": "adafactor"},
     "ddp adafactor, resumed": {"strategy": "ddp", "optimizer": "adafactor", "stop": 3},
@@ -415,6 +417,7 @@ def two_workers(trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "strategy": job["strategy"],
             "store": str(folder / name),
             "stop": job.get("stop"),
+            "micro_batch": job.get("micro_batch"),
         }
         for name, job in {**JOBS, **DROPOUT}.items()
     ]

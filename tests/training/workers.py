@@ -1,6 +1,7 @@
 """One of several workers that fine-tune together: python workers.py RANK SIZE FOLDER, with FOLDER/jobs.json.
 
-A job: {"trial": {...}, "strategy": "ddp" or "fsdp", "store": path, "stop": step or null}. With `stop`, the job is first
+A job: {"trial": {...}, "strategy": "ddp" or "fsdp", "store": path, "stop": step or null, "micro_batch": rows or
+null}. With `stop`, the job is first
 interrupted in the report of that step, on every worker, and then begun again.
 """
 
@@ -42,6 +43,7 @@ def work(job: dict[str, Any], rank: int, size: int) -> None:
                 checkpoint_every=1,
                 log_every=1,
                 report=report if attempt == 0 else lambda _: None,
+                micro_batch=job["micro_batch"],
             )
         except Stopped:
             continue
