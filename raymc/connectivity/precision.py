@@ -47,10 +47,11 @@ def measure(
 ) -> dict[str, Decision]:
     """A decision for each part (by key) of which a point could be scored.
 
-    `rows`: how many each row set has; of more than `most`, a fixed random subset is scored. `device`: the evaluator's.
-    `on_any_machine`: only the drift decides, not the machine: the rest of the matrix is in bf16 already. `clock`:
-    seconds, by default of the process on a CPU (others' load says nothing of the precision), else of the wall. Raises
-    CorruptArtefact where something that it reads is damaged.
+    `rows`: how many each row set has; of more than `most`, a fixed random subset is scored, and a larger one where the
+    tolerance lies within two standard errors of the drift. `device`: the evaluator's. `on_any_machine`: only the drift
+    decides, not the machine: the rest of the matrix is in bf16 already. `clock`: seconds, by default of the process on
+    a CPU (others' load says nothing of the precision), else of the wall. Raises CorruptArtefact where something that it
+    reads is damaged.
     """
     clock = clock or (time.perf_counter if device.startswith("cuda") else time.process_time)
     if not on_any_machine and not native(device):
@@ -59,10 +60,23 @@ def measure(
         return {part.key: kept for part in parts}
     found: dict[str, Decision] = {}
     for part in parts:
-        decision = _decide(_Sample(evaluator, part, rows[part.split], most, clock), tolerance, on_any_machine)
+        count, chosen = rows[part.split], most
+        decision = _decide(_Sample(evaluator, part, count, chosen, clock), tolerance, on_any_machine)
+        while decision is not None and chosen < count and _open(decision, tolerance):
+            if not on_any_machine and (decision.speed or FASTER) < FASTER:
+                break
+            chosen *= 4
+            decision = _decide(_Sample(evaluator, part, count, chosen, clock), tolerance, on_any_machine)
         if decision is not None:
             found[part.key] = decision.model_copy(update={"device": device_name(device)})
     return found
+
+
+def _open(decision: Decision, tolerance: float) -> bool:
+    """Whether more rows might bring the bound below the tolerance."""
+    if decision.drift is None or decision.bound is None:
+        return False
+    return 2 * decision.drift - decision.bound < tolerance < decision.bound
 
 
 def _decide(sample: _Sample, tolerance: float, on_any_machine: bool) -> Decision | None:

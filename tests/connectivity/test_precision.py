@@ -136,6 +136,18 @@ def test_some_rows_of_many(master, found, evaluator):
     assert 4500 < some.mean() < 5500
 
 
+def test_rows_are_added_where_they_may_settle_it(master, found, evaluator):
+    def sample(tolerance: float) -> Decision:
+        return measure(evaluator(master[0]), [part(found, 0.5)], ROWS, tolerance, most=5, clock=clock(3, 1))["one"]
+
+    few = sample(1.0)
+    assert few.drift is not None
+    assert few.bound is not None
+    for tolerance, rows in ((few.bound * 1.01, 5), (few.bound * 0.99, 13), ((2 * few.drift - few.bound) * 0.99, 5)):
+        if tolerance > 0:
+            assert sample(tolerance).sample[0].rows == rows
+
+
 def test_ends_that_do_not_fit_are_left_to_the_evaluation(master, found, evaluator, monkeypatch):
     plain = evaluator(master[0])
     path, calls = plain.path, itertools.count()
