@@ -137,7 +137,12 @@ def test_a_cluster_that_is_not_there(spec, tmp_path):
         capture_output=True,
         text=True,
         timeout=120,
-        env={"PATH": "/usr/bin:/bin", "RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_NUM_REDIS_GET_RETRIES": "1"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "RAY_gcs_rpc_server_connect_timeout_s": "1",
+            "RAY_py_gcs_connect_timeout_s": "1",  # of each try
+            "RAY_NUM_REDIS_GET_RETRIES": "1",
+        },
     )
     assert done.returncode == 2, done.stderr
     assert "Ray 127.0.0.1:9" in done.stderr
