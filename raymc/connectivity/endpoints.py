@@ -159,12 +159,14 @@ class Endpoints:
             self._drop(one)
         tier = self._far if self._two else self._near
         cost = tier.cost(model.nbytes)
+        # One in hand that is needed later than a victim goes first, once it is free: else the victim is read twice.
+        latest = max((self._next.get(one, math.inf) for one in self._recent if one in tier.held), default=0)
         for one, index in self._next.items():
             if one in self._coming or one in self._near.held or one in self._far.held or one.lender:
                 continue
             used = tier.bytes + self._coming_bytes()
             for victim in self._victims(tier):
-                if used + cost <= tier.bound or self._next.get(victim, math.inf) < index:
+                if used + cost <= tier.bound or self._next.get(victim, math.inf) < max(index, latest):
                     break
                 used -= tier.cost(tier.held.pop(victim).vector.nbytes)
             if used + cost > tier.bound:
