@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class Tracking:
             self._uri = inner.uri
             self._tracker = BackgroundTracker(inner, self._trouble)
             self._tracker.prepare()
+            self._tracker.beside(_import_ahead)
         return self._tracker
 
     def minimum(self, key: str, point: Point) -> None:
@@ -68,3 +70,9 @@ class Tracking:
 
     def _trouble(self, message: str) -> None:
         self._progress.say(f"tracking: {message}; results are in the store, and another run completes the view")
+
+
+def _import_ahead() -> None:
+    """What a run needs at its end takes two seconds to import: meanwhile, the workers work."""
+    for name in ("report.frames", "report.heatmap", "analysis.clusters", "analysis.trees", "analysis.knowledge"):
+        importlib.import_module(f"raymc.{name}")

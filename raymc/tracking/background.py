@@ -11,7 +11,7 @@ from raymc.tracking.tracker import MinimumView, SweepView, Tracker, TrackingErro
 
 
 class BackgroundTracker:
-    """`prepare` and `minimum` return at once; after a first failure, told once, live calls are skipped until `sync`.
+    """`prepare`, `beside` and `minimum` return at once; after a first failure, told once, they do nothing until `sync`.
 
     `on_trouble` gets that failure's one line, on the tracker's thread. `sync_limit` and `close_limit`: seconds.
     """
@@ -33,6 +33,10 @@ class BackgroundTracker:
 
     def prepare(self) -> None:
         self._live(self._tracker.prepare)
+
+    def beside(self, work: Callable[[], None]) -> None:
+        """Do something else on the tracker's thread, after what waits there now."""
+        self._live(work)
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
         self._live(self._tracker.minimum, sweep, view)

@@ -8,33 +8,47 @@ from pathlib import Path
 
 import pytest
 
+from raymc.store import layout
+from raymc.store.store import Store
+
 LONG = ["--set", "train.steps=60", "--set", "connectivity.points=26", "--set", "tracking.enabled=false"]
 
 
 @pytest.fixture(scope="module")
-def expected(raymc, tiny, tmp_path_factory) -> bytes:
-    """The profiles of a run that nothing disturbs."""
+def undisturbed(raymc, tiny, tmp_path_factory) -> Path:
+    """The storage of a run that nothing disturbs, of one process at a time."""
     storage = tmp_path_factory.mktemp("undisturbed")
     done = raymc("run", tiny, "--storage", storage, "--json", *LONG)
     assert done.code == 0, done.err
-    return profiles(storage)
+    return storage
+
+
+@pytest.fixture
+def storage(undisturbed, copied, tmp_path) -> Path:
+    """A storage with backbones alone: what is killed here comes after them."""
+    return copied(undisturbed, tmp_path / "store", layout.BACKBONES)
 
 
 def profiles(storage: Path) -> bytes:
     return (storage / "sweeps" / "tiny" / "profiles.parquet").read_bytes()
 
 
-def records(storage: Path) -> list[Path]:
-    """Profiles that are finished: one a pair and split."""
-    return list((storage / "profiles").glob("*/*.json"))
+def records(storage: Path) -> list[str]:
+    """Names of profiles that are finished: one a pair and split."""
+    store = Store(storage)
+    return [name for group in (storage / "profiles").glob("*") for name in store.records("profiles", group.name)]
+
+
+def times(storage: Path) -> dict[Path, int]:
+    """When the files with profiles were written."""
+    return {path: path.stat().st_mtime_ns for path in (storage / "profiles").glob("*/*")}
 
 
 def minima(storage: Path) -> int:
     return len(list((storage / "minima").glob("*/MANIFEST.json")))
 
 
-def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_path, expected, wait_for, end):
-    storage = tmp_path / "store"
+def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, storage, undisturbed, wait_for, end):
     arguments = ("run", spec, "--storage", storage, "--json", *LONG)
 
     process = start(*arguments)
@@ -54,23 +68,20 @@ def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, tmp_pat
     wait_for(process, lambda: len(records(storage)) >= 4)
     end(process)
     assert minima(storage) == 4
-    evaluated = {path: path.stat().st_mtime_ns for path in records(storage)}
-    names = [path.name for path in evaluated]
+    evaluated, names = times(storage), records(storage)
     whole = {name for name in names if names.count(name) == 2}  # on both splits
 
     again = raymc(*arguments)
     assert again.code == 0, again.err
     assert again.json["minima"] == {"total": 4, "computed": 0, "reused": 4, "failed": 0}
     assert again.json["pairs"] == {"total": 6, "computed": 6 - len(whole), "reused": len(whole), "failed": 0}
-    assert {path: path.stat().st_mtime_ns for path in evaluated} == evaluated
+    assert evaluated.items() <= times(storage).items()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert profiles(storage) == expected
+    assert profiles(storage) == profiles(undisturbed)
 
 
-def test_a_trial_and_a_pool_actor(start, spec, tmp_path, expected, wait_for, children):
-    storage = tmp_path / "store"
+def test_a_trial_and_a_pool_actor(start, spec, storage, undisturbed, wait_for, children):
     process = start("run", spec, "--storage", storage, "--json", *LONG)
-    wait_for(process, lambda: len(list((storage / "backbones").glob("*/MANIFEST.json"))) == 2)
     wait_for(process, lambda: any((storage / "checkpoints").glob("*/step-*/MANIFEST.json")))
     victims = children(process, r"^ray::.*(ImplicitFunc|tune_trial)")
     assert victims, "no trial's process was found"
@@ -86,4 +97,4 @@ def test_a_trial_and_a_pool_actor(start, spec, tmp_path, expected, wait_for, chi
     assert "run again, from its last checkpoint" in err
     assert "is tried again: its worker died" in err
     assert '"failed": 0' in out
-    assert profiles(storage) == expected
+    assert profiles(storage) == profiles(undisturbed)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import raymc as library
+from raymc.store.store import Store
 
 
 def flip(path: Path) -> None:
@@ -20,7 +21,7 @@ def flip(path: Path) -> None:
 
 def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     storage = tmp_path / "store"
-    first = raymc("run", spec, "--storage", storage, "--json")
+    first = raymc("run", spec, "--storage", storage, "--json", all_cpus=True)
     assert first.code == 0, first.err
     assert first.json["minima"] == {"total": 4, "computed": 4, "reused": 0, "failed": 0}
     assert first.json["pairs"] == {"total": 6, "computed": 6, "reused": 0, "failed": 0}
@@ -57,7 +58,8 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     assert one.barrier_entezari == pytest.approx(max(0.0, float((path["loss"] - chord).max())), abs=1e-12)
 
     # Each endpoint was evaluated once per split, and no process of ours is left behind in the store.
-    assert len(list((storage / "evaluations").glob("*/*.json"))) == 4 * 2
+    store, groups = Store(storage), list((storage / "evaluations").glob("*"))
+    assert [len(store.records("evaluations", group.name)) for group in groups] == [4, 4]
     assert not list((storage / ".tmp").iterdir())
     assert not list((storage / "checkpoints").glob("*"))
 
@@ -91,7 +93,7 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     assert (home / "profiles.parquet").read_bytes() == before
     key = minima["key"][0]
     flip(storage / "minima" / key / "model.safetensors")
-    flip(next((storage / "profiles").glob("*/*.json")))
+    flip(next((storage / "profiles").glob("*/*")))
     flip(home / "barriers.parquet")
     with pytest.raises(library.RaymcError, match=r"barriers\.parquet"):
         library.open_sweep("tiny", storage=str(storage)).barriers()
@@ -105,37 +107,36 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     assert back.code == 0
 
 
-def test_python_run_without_tracking(spec, tmp_path):
+def test_python_run_without_tracking(spec, pretrained, on_one_cpu):
     sweep = library.run(
-        library.load_spec(spec, ["axes.seeds.order=[1]", "tracking.enabled=false"]), storage=str(tmp_path / "store")
+        library.load_spec(spec, ["axes.seeds.order=[1]", "tracking.enabled=false"]), storage=str(pretrained)
     )
     assert sweep.result["pairs"]["computed"] == 1
-    assert not (tmp_path / "store" / "mlflow.db").exists()
+    assert not (pretrained / "mlflow.db").exists()
     assert sweep.profiles()["t"].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0] * 2
 
 
-def test_lora_minima_in_merged_weights(raymc, spec, tmp_path):
-    storage = tmp_path / "store"
+def test_lora_minima_in_merged_weights(raymc, spec, pretrained):
     done = raymc(
-        *("run", spec, "--storage", storage, "--json"),
+        *("run", spec, "--storage", pretrained, "--json"),
         *("--set", "tuning={method: lora, rank: 2}", "--set", "axes={seeds.order: [1, 2], tuning.rank: [2, 3]}"),
     )
     assert done.code == 0, done.err
-    barriers = pd.read_parquet(storage / "sweeps" / "tiny" / "barriers.parquet")
+    barriers = pd.read_parquet(pretrained / "sweeps" / "tiny" / "barriers.parquet")
     assert set(barriers["space"]) == {"delta_w"}
     assert len(barriers) == 6 * 2
     # Ranks differ: their factors can't be joined, which is said before anything runs.
     done = raymc(
-        *("run", spec, "--storage", storage, "--json", "--set", "connectivity.space=factors"),
+        *("run", spec, "--storage", pretrained, "--json", "--set", "connectivity.space=factors"),
         *("--set", "tuning={method: lora, rank: 2}", "--set", "axes={seeds.order: [1, 2], tuning.rank: [2, 3]}"),
     )
     assert done.code == 2, done.err
     assert "unlike shapes or scales" in done.err
 
 
-def test_a_trial_that_cannot_work_is_reported_and_the_rest_is_kept(raymc, spec, tmp_path):
+def test_a_trial_that_cannot_work_is_reported_and_the_rest_is_kept(raymc, spec, pretrained):
     done = raymc(
-        *("run", spec, "--storage", tmp_path / "store", "--json", "--set", "axes.seeds.order=[1]"),
+        *("run", spec, "--storage", pretrained, "--json", "--set", "axes.seeds.order=[1]"),
         *("--set", "axes.train.learning_rate=[1e-3, 1e30]"),
     )
     assert done.code == 3, done.err

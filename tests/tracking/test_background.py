@@ -68,6 +68,16 @@ def test_calls_arrive_in_order_and_off_the_callers_thread(told):
     assert told == []
 
 
+def test_other_work_is_done_in_its_turn_on_the_trackers_thread(told):
+    memory, threads = MemoryTracker(), []
+    tracker = BackgroundTracker(memory, told.append)
+    tracker.prepare()
+    tracker.beside(lambda: threads.append((threading.current_thread().name, memory.prepared)))
+    tracker.close()
+    assert threads == [("raymc-tracking", True)]
+    assert told == []
+
+
 def test_a_first_failure_is_told_once_and_live_calls_are_skipped_until_a_sync(told):
     flaky = Flaky(down=True)
     tracker = BackgroundTracker(flaky, told.append)
