@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -38,8 +39,9 @@ class TrialSpec(Spec):
         if isinstance(self.tuning, ExistingTuning):  # what it is tells all
             what = existing_content(self.model, self.tuning.base)
             return {"kind": "minimum", "version": MINIMUM_VERSION, "model": body["model"], **what}
-        body["backbone"] = backbone_content(self.model)
-        body["rows"] = dataset_content(self.task.dataset, self.task.train_split)
+        task = self.task
+        body["backbone"] = _once(self.model, "backbone_content", lambda: backbone_content(self.model))
+        body["rows"] = _once(task, "rows_content", lambda: dataset_content(task.dataset, task.train_split))
         return {"kind": "minimum", "version": MINIMUM_VERSION, **body}
 
     @cached_property
@@ -54,3 +56,11 @@ class TrialSpec(Spec):
     def key(self) -> str:
         """Content key of the minimum. Raises RaymcError where a file that it hashes is missing."""
         return key_of(self.content)
+
+
+def _once(section: Spec, name: str, find: Callable[[], Any]) -> Any:
+    """Kept beside a section's fields, as it looks at files: trials of a sweep share the sections that are alike."""
+    known = vars(section)
+    if name not in known:
+        known[name] = find()
+    return known[name]
