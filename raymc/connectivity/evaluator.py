@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -300,7 +301,8 @@ class Evaluator:
         if task in self._expected:
             while self._expected.popleft() != task:
                 pass
-        wanted = [Wanted(layout, key, labels) for one in self._expected for key, labels in self._needs(one)]
+        near = itertools.islice(self._expected, 2 * self.fits(model) + 8)  # a batch may be of thousands
+        wanted = [Wanted(layout, key, labels) for one in near for key, labels in self._needs(one)]
         self.endpoints.ahead(model, wanted)
 
     def _needs(self, task: Task) -> Iterator[tuple[str, tuple[str, ...]]]:
