@@ -84,8 +84,9 @@ class Connections:
         """How many pairs there are, each counted once a curve."""
         return self.counts.pairs()
 
-    @cached_property
+    @property
     def counts(self) -> Counts:
+        """As the store is now: names are listed once."""
         return Counts(self)
 
     def endpoint_splits(self, key: str) -> tuple[str, ...]:
@@ -183,7 +184,7 @@ class Connections:
 
     def done_pairs(self, keys: set[str]) -> int:
         """How many pairs (of curves) among these minima have a record on every split; by a look at names alone."""
-        return Counts(self).done_pairs(keys)
+        return self.counts.done_pairs(keys)
 
     def done_endpoints(self, keys: set[str]) -> int:
         """How many (minimum, row set) evaluations there are; by a look at names alone."""
@@ -196,7 +197,7 @@ class Connections:
 
     def forward_passes(self, keys: set[str]) -> tuple[int, int]:
         """(passes over one row set that are still to do, all of them), given the minima that are there; as above."""
-        return Counts(self).forward_passes(keys)
+        return self.counts.forward_passes(keys)
 
     def fits(self, keys: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
         """(a, b, curve) of every fitted curve between selected pairs (of these minima)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from raymc.connectivity.counts import EXPECTED
+from raymc.connectivity.counts import EXPECTED, Counts
 from raymc.connectivity.pairs import Connections
 from raymc.connectivity.planes import Planes
 from raymc.specs.precision import Decision
@@ -71,7 +71,7 @@ def plan(
 
     connections = Connections(spec, store, points, labels_of)
     counts, calibration = connections.counts, read(store, spec)
-    interior, passes_basis = _interior(connections, there, calibration)
+    interior, passes_basis = _interior(connections, counts, there, calibration)
     passes, passes_total = counts.forward_passes(there, interior)
     of_planes = Planes(connections).forward_passes(there)
     passes, passes_total = passes + of_planes[0], passes_total + of_planes[1]
@@ -92,8 +92,8 @@ def plan(
         backbones_done=sum(store.has(layout.BACKBONES, key) for key in backbones),
         curves_total=sum(total for total, _ in fits.values()),
         curves_done=sum(done for _, done in fits.values()),
-        pairs_total=connections.total_pairs(),
-        pairs_done=connections.done_pairs(there),
+        pairs_total=counts.pairs(),
+        pairs_done=counts.done_pairs(there),
         forward_passes=passes,
         forward_passes_total=passes_total,
         precision=connections.decisions.decision,
@@ -101,12 +101,14 @@ def plan(
     )
 
 
-def _interior(connections: Connections, there: set[str], calibration: Calibration | None) -> tuple[float, str]:
+def _interior(
+    connections: Connections, counts: Counts, there: set[str], calibration: Calibration | None
+) -> tuple[float, str]:
     """(passes over a row set that a path takes between its ends, on what that rests)."""
     every = float(len(connections.t) - 2)
     if connections.spec.connectivity.tolerance is None:
         return every, "every point is evaluated"
-    measured = connections.counts.measured_passes(there)
+    measured = counts.measured_passes(there)
     if measured is not None:
         return min(every, measured[0]), f"adaptive, the mean of {measured[1]} profiles of this sweep"
     if calibration is not None:

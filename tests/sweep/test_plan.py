@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raymc.cli import main
+from raymc.cli.printing import amount
 from raymc.connectivity.pairs import Connections
 from raymc.specs.sweep import SweepSpec
 from raymc.store import layout
@@ -173,6 +175,27 @@ def test_passes_are_those_of_finished_profiles_where_there_are_any(tmp_path: Pat
     assert after.estimate["passes_basis"] == "adaptive, the mean of 2 profiles of this sweep"
     assert after.forward_passes == 4 + 4 * 4.5
     assert after.estimate["endpoint_bytes"] == 1000
+
+
+def test_the_command_says_what_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    body = sweep().model_dump(mode="json", exclude_defaults=True)
+    (tmp_path / "some.yaml").write_text(json.dumps(body))  # which is YAML too
+    asked = ["plan", str(tmp_path / "some.yaml"), "--storage", str(tmp_path / "store"), "--workers", "4"]
+    assert main([*asked, "--tflops", "0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["forward_passes"], found["estimate"]["workers"]) == (9 + 36 * 6, 4)
+    assert main([*asked, "--tflops", "0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "pairs        36   0 in the store" in lines
+    assert "passes      225   of 225 over a split, still to do" in lines
+    assert "              6   a path between its ends: adaptive, as many as are expected of smooth profiles" in lines
+    loads = next(line for line in lines if line.startswith("loads"))
+    assert loads.startswith(f"loads    {found['estimate']['loads']:6d}   endpoints, {amount(20 * 4 * 65536)} (")
+    assert "4 workers at the stated 0.5 TFLOP/s each" in next(line for line in lines if line.startswith("cost"))
+    hours = f"hours    {found['estimate']['hours']:6.3g}   GPU-hours; "
+    assert next(line for line in lines if line.startswith("hours")).startswith(hours)
+    with pytest.raises(SystemExit):
+        main([*asked, "--tflops", "0"])
 
 
 def test_millions_of_pairs_are_planned_at_once(tmp_path: Path):
