@@ -84,6 +84,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of speeds and failures (default: %(default)s)")
     sub.add_argument("--json", action="store_true", help="the figures as JSON")
 
+    sub = verb("bench", verbs.bench, "what a matrix costs beside its bare forward passes, on this machine and model")
+    sub.add_argument(
+        "spec", nargs="?", metavar="SPEC", help="whose finished minima are joined (default: a built-in model's)"
+    )
+    overrides(sub)
+    storage(sub)
+    sub.add_argument("--pairs", type=_count, metavar="N", help="to measure (default: 2; with --quick 1)")
+    sub.add_argument("--actors", type=_count, metavar="K", help="at once, at most (default: processors, 4 at most)")
+    sub.add_argument("--threads", type=_count, metavar="T", help="of torch (default: the spec's CPUs an evaluator)")
+    sub.add_argument("--points", type=_count, metavar="P", help="of an exhaustive profile (default: the spec's)")
+    sub.add_argument("--training", action="store_true", help="the sweep's training beside its bare loops, too")
+    sub.add_argument("--quick", action="store_true", help="one round, few points")
+    sub.add_argument("--json", action="store_true", help="all that was measured as JSON")
+
     sub = verb("run", verbs.run, "train missing minima, evaluate missing pairs, write the matrix")
     sub.add_argument("spec", metavar="SPEC")
     overrides(sub)

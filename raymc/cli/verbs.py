@@ -100,6 +100,24 @@ def simulate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def bench(options: argparse.Namespace) -> int:
+    from raymc.report.progress import progress_for_stderr
+    from raymc.sweep.bench import Asked
+    from raymc.sweep.bench import bench as measure
+    from raymc.sweep.bench.table import print_report
+
+    spec, locate = (None, None) if options.spec is None else _load(options.spec, options.set)
+    asked = Asked(options.pairs, options.actors, options.threads, options.points, options.training, options.quick)
+    where = {"storage": options.storage} | ({} if locate is None else {"locate": locate, "name": options.spec})
+    with progress_for_stderr() as progress:
+        report = measure(spec, asked, progress=progress, **where)
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=1))
+    else:
+        print_report(report)
+    return DONE
+
+
 def run(options: argparse.Namespace) -> int:
     from raymc.report.progress import progress_for_stderr
     from raymc.sweep.run import run as run_sweep
