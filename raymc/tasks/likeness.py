@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ def compare_frames(ours: dict[str, Any], folder: Path) -> None:
             )
 
 
-def compare_bases(mine: Any, folder: Path, model: Any) -> None:
+def compare_bases(ours: Mapping[str, torch.Tensor], folder: Path, model: Any) -> None:
     """Raises RaymcError where a folder's model has another base than the other end: factors are no point without it."""
-    ours, others = _base(mine), _base(model)
+    others = base_of(model)
     if ours.keys() != others.keys() or not all(torch.equal(t, others[name].to(t)) for name, t in ours.items()):
         raise RaymcError(
             f"{folder.name} has another base than the other end, so their factors can't be interpolated; "
@@ -94,7 +95,7 @@ def compare_bases(mine: Any, folder: Path, model: Any) -> None:
         )
 
 
-def _base(model: Any) -> dict[str, torch.Tensor]:
+def base_of(model: Any) -> dict[str, torch.Tensor]:
     """What of an adapter's model doesn't train; of a module that trains whole, peft keeps the original beside it."""
     frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
     return {name: p for name, p in (frozen | dict(model.named_buffers())).items() if ".original_module." not in name}

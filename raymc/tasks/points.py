@@ -17,11 +17,13 @@ from raymc.tasks.folders import adapter_names, is_whole, reopen
 from raymc.tasks.likeness import (
     architecture,
     architecture_of,
+    base_of,
     compare_architectures,
     compare_bases,
     compare_frames,
     frame,
 )
+from raymc.tasks.narrow import narrow
 from raymc.tasks.weight_file import WeightFile
 
 Views = dict[str, torch.Tensor]
@@ -46,7 +48,7 @@ class PointModel:
     `names` and `shapes` are the interpolated tensors in order: in the spaces `weights` and `delta_w` all parameters
     and floating-point buffers, each shared tensor once; in `factors` what the tuning method trains, on a base that
     stays. `head_names` are those of a classification head. `flat` is fp32; with precision bf16 the weights that
-    compute are a bfloat16 copy made by `refresh`.
+    compute are a bfloat16 copy made by `refresh`, but for the head's.
     """
 
     def __init__(self, folder: Path, trial: TrialSpec, labels: tuple[str, ...], space: str, store: Store):
@@ -60,6 +62,7 @@ class PointModel:
             _require_float32(folder, name, tensor.dtype)
         self.architecture = architecture(self.model.config)
         self._frame = frame(folder) if space == "factors" else {}
+        self._base = base_of(self.model) if space == "factors" else {}
         self._trial = trial
         self._files = adapter_names(self.model) if space == "factors" else {}
         self.names = tuple(tensors)
@@ -81,16 +84,16 @@ class PointModel:
         return self.flat.numel() * 4
 
     def to(self, device: str, precision: str) -> None:
-        """Move to a device and precision. The flat buffer stays fp32."""
+        """Move to a device and precision, once. The flat buffer stays fp32, and a head computes from it (`narrow`)."""
         self.model.to(device)
-        self.flat = self.flat.to(device)
-        self._compute = self.flat
+        self.flat = self._compute = self.flat.to(device)
         if precision == "bf16":
-            self.model.to(torch.bfloat16)
             self._compute = torch.zeros_like(self.flat, dtype=torch.bfloat16)
-        tensors = _interpolated(self.model, self.space)
-        for view, name in zip(self._views(self._compute), self.names, strict=True):
-            tensors[name].data = view
+            narrow(self.model, self.views(self._compute), self.views(self.flat))
+        else:
+            tensors = _interpolated(self.model, self.space)
+            for name, view in self.views(self.flat).items():
+                tensors[name].data = view
         self.refresh()
 
     def refresh(self) -> None:
@@ -187,7 +190,7 @@ class PointModel:
         tensors = _interpolated(model, self.space)
         self._check(folder, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, lent)
         if self.space == "factors":
-            compare_bases(self.model, folder, model)
+            compare_bases(self._base, folder, model)
         for name, view in views.items():
             _require_float32(folder, name, tensors[name].dtype)
             view.copy_(tensors[name].detach())

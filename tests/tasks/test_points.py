@@ -126,21 +126,24 @@ def test_the_buffer_starts_as_the_minimum_that_was_opened(minimum, store, how, s
 
 @pytest.mark.parametrize(("how", "space"), SPACES)
 def test_the_models_weights_are_views_of_the_buffer_on_lines_of_64_bytes(minimum, store, how, space: str):
+    """With bfloat16 the head's are of the fp32 buffer itself, the rest of the rounded one."""
     model = opened(minimum(how), space, store)
     for precision in ("fp32", "bf16"):
         model.to("cpu", precision)
-        buffer = model._compute
-        start, end = buffer.data_ptr(), buffer.data_ptr() + buffer.numel() * buffer.element_size()
         tensors = points._interpolated(model.model, space)
         assert set(tensors) == set(model.names)
-        places = sorted((t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors.values())
-        assert all(at % 64 == 0 for at, _ in places)
-        assert places[0][0] == start
-        assert places[-1][1] <= end
-        assert all(last <= following for (_, last), (following, _) in itertools.pairwise(places))
+        heads = {name: tensors.pop(name) for name in model.head_names}
+        for buffer, some in ((model._compute, tensors), (model.flat, heads)):
+            start, end = buffer.data_ptr(), buffer.data_ptr() + buffer.numel() * buffer.element_size()
+            places = sorted((t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in some.values())
+            assert all(at % 64 == 0 for at, _ in places)
+            assert places[0][0] >= start
+            assert places[-1][1] <= end
+            assert all(last <= following for (_, last), (following, _) in itertools.pairwise(places))
+            assert {t.dtype for t in some.values()} == {buffer.dtype}
         model.flat.fill_(0.5)
         model.refresh()
-        assert all((t == 0.5).all() for t in tensors.values())
+        assert all((t == 0.5).all() for t in (*tensors.values(), *heads.values()))
 
 
 def test_what_is_interpolated(minimum, store):
@@ -156,20 +159,25 @@ def test_what_is_interpolated(minimum, store):
     assert short == {name: tuple(tensor.shape) for name, tensor in adapter.items()}
 
 
-def test_bfloat16_computes_with_rounded_weights_and_keeps_the_point_wide(minimum, store, ids):
+def test_bfloat16_computes_with_rounded_weights_and_keeps_the_point_and_the_logits_wide(minimum, store, ids):
     first = minimum(FULL)
     model = opened(first, "weights", store)
-    wide = model.flat.clone()
+    point = model.flat.clone()
     model.to("cpu", "bf16")
     assert model.flat.dtype == torch.float32
-    assert torch.equal(model.flat, wide)
-    expected = plain(first, "weights").to(torch.bfloat16)
-    assert logits(model.model, ids).dtype == torch.bfloat16
-    assert torch.equal(logits(model.model, ids), logits(expected, ids))
+    assert torch.equal(model.flat, point)
+    body, head = plain(first, "weights").bert.to(torch.bfloat16), plain(first, "weights").classifier
+
+    def expected(scale: float = 1.0) -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.nn.functional.linear(body(**ids).pooler_output.float(), scale * head.weight, scale * head.bias)
+
+    assert logits(model.model, ids).dtype == torch.float32
+    assert torch.equal(logits(model.model, ids), expected())
     model.flat.mul_(0.5)
-    assert torch.equal(logits(model.model, ids), logits(expected, ids))  # until it is refreshed
+    assert torch.equal(logits(model.model, ids), expected(0.5))  # the rest only once it is refreshed
     model.refresh()
-    assert not torch.equal(logits(model.model, ids), logits(expected, ids))
+    assert not torch.equal(logits(model.model, ids), expected(0.5))
 
 
 # Paths ---------------------------------------------------------------------------------------------------------------
