@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Before anything loads numpy or torch, and for all processes that tests start. Several test processes share the cores:
+# threads of a small product only wait for each other there, at four times the CPU.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile(
     "raymc",
