@@ -75,6 +75,7 @@ class Scheduler:
         self._flying: dict[Hashable, Batch] = {}
         self._tries: dict[int, int] = {}  # of positions that went down with a worker
         self._began: float | None = None
+        self._none_before = -math.inf  # until when no batch is overdue
 
     # What a worker is given -------------------------------------------------------------------------------------------
 
@@ -144,18 +145,21 @@ class Scheduler:
 
     def _repeat(self, worker: Hashable, now: float) -> Batch | None:
         """The batch that is most overdue, for a second worker."""
-        worst, most = None, 0.0
+        if now < self._none_before:
+            return None
+        due, worst = math.inf, None
         for batch in self._flying.values():
             if len(batch.workers) != 1 or batch.finished:
                 continue
             (since,) = batch.workers.values()
             expected = batch.expected or len(batch) * (self._all.rate or math.inf)
-            over = now - since - _OVERDUE[0] * expected - _OVERDUE[1]
-            if over > most:
-                worst, most = batch, over
-        if worst is not None:
-            self.repeated += 1
-            self._fly(worker, worst, now)
+            if since + _OVERDUE[0] * expected + _OVERDUE[1] < due:
+                due, worst = since + _OVERDUE[0] * expected + _OVERDUE[1], batch
+        if worst is None or now <= due:
+            self._none_before = min(due, now + _OVERDUE[1])  # batches given out later are due later than that
+            return None
+        self.repeated += 1
+        self._fly(worker, worst, now)
         return worst
 
     def _fly(self, worker: Hashable, batch: Batch, now: float) -> None:

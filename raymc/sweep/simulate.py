@@ -16,8 +16,9 @@ from raymc.connectivity.missing import Missing
 from raymc.connectivity.scheduler import Batch, Scheduler
 from raymc.connectivity.tiles import Cache, arrange, fewest_loads
 from raymc.specs.errors import CorruptArtefact
-from raymc.specs.results import Profile
 from raymc.store import layout
+from raymc.sweep.calibration import read
+from raymc.sweep.sizes import backbone_bytes, rows_and_tokens, stored_bytes
 
 if TYPE_CHECKING:
     from raymc.connectivity.pairs import Connections
@@ -77,28 +78,42 @@ def of_sweep(spec: SweepSpec, storage: str | None = None) -> tuple[Missing, Cost
 
 
 def costs_of(connections: Connections, there: set[str]) -> Costs:
-    """What a sweep's pairs cost by its finished profiles, and how many of its minima fit a worker; else assumed."""
-    spec, store, costs = connections.spec, connections.store, Costs()
-    for key in sorted(there):
-        size = sum(path.stat().st_size for path in store.folder(layout.MINIMA, key).glob("*.safetensors"))
-        if size:
-            costs = replace(costs, cache=max(2, spec.resources.evaluator.cache // size))
-            break
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for curve in spec.connectivity.curve_names:
-        for split, group, i, j in connections.counts.recorded(curve, there):
+    """What a pair of a sweep costs by a calibration in the store, else by its finished profiles, else as assumed."""
+    spec, store = connections.spec, connections.store
+    found = read(store, spec)
+    size = found.bytes_per_endpoint if found is not None else 0
+    if not size and there:
+        size = stored_bytes(store, layout.MINIMA, min(there))
+    size = size or backbone_bytes(spec.model)
+    costs = replace(Costs(), cache=max(2, spec.resources.evaluator.cache // size)) if size else Costs()
+    sets = [rows_and_tokens(rows.task, rows.split) for rows in spec.row_sets] if found is not None else []
+    if found is not None and None not in sets:
+        tokens = sum(rows * length for rows, length in filter(None, sets))
+        path = found.passes_per_path * tokens / found.tokens_per_second + found.seconds_per_pair_overhead
+        pair, basis = len(spec.connectivity.curves) * path, f"measured on {found.device} in {found.precision}"
+        return replace(costs, pair=pair, load=found.seconds_per_load, basis=basis)
+    seconds = _finished(connections, there)
+    if not seconds:
+        return costs
+    mean = sum(map(sum, seconds)) / sum(map(len, seconds))
+    basis = f"a pair as {sum(map(len, seconds))} finished profiles on the mean, a load as assumed"
+    return replace(costs, pair=len(spec.connectivity.curves) * len(spec.row_sets) * mean, basis=basis)
+
+
+def _finished(connections: Connections, there: set[str]) -> list[list[float]]:
+    """Seconds of finished profiles, of each curve and row set that has some."""
+    found = []
+    for curve in connections.spec.connectivity.curve_names:
+        for _, group, i, j in connections.counts.recorded(curve, there):
+            seconds = []
             for a, b in zip(i[:_READ].tolist(), j[:_READ].tolist(), strict=True):
                 try:
                     name = f"{connections.order[a]}-{connections.order[b]}"
-                    found = Profile.model_validate(store.get(layout.PROFILES, group, name))
+                    seconds.append(connections.store.get(layout.PROFILES, group, name)["seconds"])
                 except (KeyError, CorruptArtefact):  # which a run looks after
                     continue
-                seconds.setdefault((curve, split), []).append(found.seconds)
-    if not seconds:
-        return costs
-    count, known = sum(map(len, seconds.values())), [sum(some) / len(some) for some in seconds.values()]
-    asked = len(spec.connectivity.curves) * len(spec.row_sets)
-    return replace(costs, pair=asked * sum(known) / len(known), basis=f"{count} finished profiles; a load as assumed")
+            found.append(seconds)
+    return [seconds for seconds in found if seconds]
 
 
 @dataclass(eq=False)

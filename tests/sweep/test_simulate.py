@@ -8,7 +8,11 @@ import pytest
 
 from raymc.cli import main
 from raymc.connectivity.missing import AllPairs
+from raymc.specs.load import load_spec
+from raymc.store.store import Store
+from raymc.sweep.calibration import Calibration, write
 from raymc.sweep.simulate import Costs, simulate
+from raymc.sweep.sizes import rows_and_tokens
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def test_the_verb(capsys, tmp_path):
     assert "at least 2" in capsys.readouterr().err
 
 
-def test_the_pairs_of_a_spec(capsys, tmp_path, make_dataset):
+def test_the_pairs_and_costs_of_a_spec(capsys, tmp_path, make_dataset):
     spec = tmp_path / "tiny.yaml"
     spec.write_text(
         f"""\
@@ -81,3 +85,11 @@ connectivity: {{pairs: {{within: [seeds.head]}}}}
     )
     assert main(["simulate", str(spec), "--workers", "2", "--storage", str(tmp_path / "store"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"] == 2 * 3
+    store, loaded = Store(tmp_path / "store"), load_spec(spec)
+    write(store, loaded, Calibration("a CPU", "tiny", "classifier", "fp32", 1000.0, 0.25, 2**28, 6.0, 0.5, 1))
+    assert main(["simulate", str(spec), "--workers", "2", "--storage", str(tmp_path / "store"), "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    tokens = sum(rows * length for rows, length in (rows_and_tokens(one.task, one.split) for one in loaded.row_sets))
+    assert costs["pair"] == pytest.approx(0.5 + 6.0 * tokens / 1000.0)
+    assert (costs["load"], costs["cache"]) == (0.25, 8)
+    assert "measured on a CPU" in costs["basis"]
