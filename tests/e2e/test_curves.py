@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from raymc.specs.load import load_spec
+from raymc.store import layout
 from raymc.sweep import open_sweep
 from raymc.tasks.rows import read_rows
 
@@ -32,8 +33,13 @@ def undisturbed(raymc, tiny, tmp_path_factory) -> Path:
     return storage
 
 
-def test_a_run_killed_in_mid_fit_goes_on_to_the_same_bits(start, raymc, spec, tmp_path, undisturbed, wait_for, end):
-    storage = tmp_path / "store"
+@pytest.fixture
+def storage(undisturbed, copied, tmp_path) -> Path:
+    """A storage with backbones and minima alone: what is killed here comes after them."""
+    return copied(undisturbed, tmp_path / "store", layout.BACKBONES, layout.MINIMA)
+
+
+def test_a_run_killed_in_mid_fit_goes_on_to_the_same_bits(start, raymc, spec, storage, undisturbed, wait_for, end):
     process = start("run", spec, "--storage", storage, *ARGUMENTS)
 
     def curves() -> list[Path]:

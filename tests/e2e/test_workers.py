@@ -50,6 +50,7 @@ def test_two_workers_and_one_give_the_same_minimum(raymc, tiny, tmp_path, strate
     done = raymc(
         *("run", tiny, "--storage", tmp_path, *common),
         *("--set", "resources.trial.workers=2", "--set", f"resources.trial.strategy={strategy}"),
+        all_cpus=True,
     )
     assert done.code == 0, done.err
     assert loss(tmp_path) == pytest.approx(alone[0], abs=1e-5)
