@@ -24,6 +24,12 @@ class Seconds:
     def __add__(self, other: Seconds) -> Seconds:
         return Seconds(self.wall + other.wall, self.cpu + other.cpu)
 
+    def __sub__(self, other: Seconds) -> Seconds:
+        return self + other * -1.0
+
+    def __mul__(self, times: float) -> Seconds:
+        return Seconds(self.wall * times, self.cpu * times)
+
 
 class Clock:
     """Of one device: on a GPU what was begun there is waited for, before and after."""
@@ -39,22 +45,30 @@ class Clock:
     def of(self, call: Callable[[], T]) -> tuple[Seconds, T]:
         began = self.now()
         found = call()
-        ended = self.now()
-        return Seconds(ended.wall - began.wall, ended.cpu - began.cpu), found
+        return self.now() - began, found
 
 
 class Stages:
-    """Wall seconds by stage."""
+    """Seconds by stage; 0 where there was none of a name."""
 
     def __init__(self, clock: Clock):
         self._clock = clock
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, Seconds] = {}
+
+    def __getitem__(self, name: str) -> Seconds:
+        return self._seconds.get(name, Seconds(0.0, 0.0))
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        began = self._clock.now().wall
+        began = self.begin()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + self._clock.now().wall - began
+        self.end(name, began)
+
+    def begin(self) -> Seconds:
+        return self._clock.now()
+
+    def end(self, name: str, began: Seconds) -> None:
+        self._seconds[name] = self[name] + (self._clock.now() - began)
 
 
 def ratio(over: list[Seconds], under: list[Seconds], by: str = "wall") -> float:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from raymc.connectivity.evaluator import Evaluator
 from raymc.connectivity.passes import Passes
 from raymc.connectivity.precision import FASTER, native
@@ -15,9 +17,10 @@ from raymc.landscape.grid import even_points
 from raymc.specs.exactness import Computed
 from raymc.specs.results import Profile
 from raymc.sweep.bench.clock import Clock, Seconds, ratio
-from raymc.sweep.bench.place import Place, lender_of
+from raymc.sweep.bench.place import Place, hold, lender_of
 
 _SLACK = 1e-6  # nats, of fp32's own rounding, which a bound doesn't count
+_WARM = 16  # rows of a pass that isn't counted
 _BF16_POINTS = 5  # of a path, at most
 
 
@@ -70,11 +73,11 @@ def against(
     clock, found = Clock(place.device), Against()
     for task, (whole, seconds, known) in zip(tasks, exhaustive, strict=True):
         ends = place.ends(evaluator, task)
-        _warm(evaluator, task)
+        hold(evaluator, task)
         taken, profiles = clock.of(lambda task=task, ends=ends: place.score(evaluator, task, ends))
         share = (task.points - 2) / (whole.points - 2)
         found.seconds.append(taken)
-        found.exhaustive.append(Seconds(seconds.wall * share, seconds.cpu * share))
+        found.exhaustive.append(seconds * share)
         found.inside.append(sum(profile.seconds for profile in profiles))
         for profile, reference in zip(profiles, known, strict=True):
             at = {round(t, 9): loss for t, loss in zip(profile.t, profile.loss, strict=True)}
@@ -88,12 +91,6 @@ def against(
             found.bound.append(profile.bound)
             found.passes.append(profile.passes)
     return found
-
-
-def _warm(evaluator: Evaluator, task: PairTask) -> None:
-    """Both endpoints are held, and a model of this precision is there."""
-    for split in task.splits:
-        evaluator.path(task, lender_of(task, split), evaluator.labels(split))
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,11 @@ def rounded(place: Place, evaluator: Evaluator, task: PairTask, quick: bool) -> 
     for split in task.splits:
         head, passes = lender_of(task, split), {}
         scorer = evaluator.scorer(head or task.a, split)
+        few = evaluator.scorer(head or task.a, split, np.arange(min(_WARM, scorer.rows)))
         for precision in seconds:
             model, path, _ = evaluator.path(replace(task, precision=precision), head, evaluator.labels(split))
+            Passes(model, path.curve, {split: few}).at(t[-1])  # kernels are chosen in the first one
             passes[precision] = Passes(model, path.curve, {split: scorer})
-            passes[precision].at(t[-1])  # kernels are chosen in the first one
         for number, at in enumerate(t):
             found = {}
             for precision in seconds if number % 2 == 0 else reversed(seconds):

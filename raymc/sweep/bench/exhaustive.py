@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from raymc.connectivity.evaluator import Evaluator
-from raymc.connectivity.passes import Passes
 from raymc.connectivity.records import keep
 from raymc.connectivity.traces import Seen, Trace, seen
 from raymc.connectivity.work import PairTask
@@ -14,7 +16,7 @@ from raymc.specs.results import Profile
 from raymc.store.rows import write_rows
 from raymc.sweep.bench.bare import Pass, bare_pass, outermost, plain_model
 from raymc.sweep.bench.clock import Clock, Seconds, Stages
-from raymc.sweep.bench.place import Ends, Place, lender_of
+from raymc.sweep.bench.place import Ends, Place, hold, lender_of
 
 _LONG = 20.0  # seconds of one side of a comparison, beyond which it isn't repeated
 _REPLAYED = 8  # interior points that are taken apart, at most
@@ -57,10 +59,9 @@ class Exhaustive:
             one()
 
     def compare(self, rounds: int) -> Compared:
-        """Half of the bare passes, the evaluator's profile, the other half; and so on."""
+        """Half of the bare passes, the evaluator's profile, the other half; and so on. A bare pass was made before."""
         place, task, inner = self.place, self.task, self.task.points - 2
-        place.score(self.evaluator, task_of(task, 3), self.ends)  # the endpoints are held now, and all is warm
-        self.once()
+        hold(self.evaluator, task)  # warm by its ends' passes
         bare: list[Seconds] = []
         ours: list[Seconds] = []
         inside: list[float] = []
@@ -80,71 +81,64 @@ class Exhaustive:
         for _ in range(count):
             self.once()
 
-    def stages(self, profiles: list[Profile]) -> dict[str, float]:
-        """Seconds by stage: load (an endpoint), interpolate and forward (a point); reduce and write (a pair).
+    def stages(self, profiles: list[Profile]) -> dict[str, Seconds]:
+        """Seconds by stage: load (an endpoint), interpolate, forward, reduce and write (a pair).
 
         A path is gone along as an evaluator does it, what it does being timed piece by piece; `open`: what comes before
         the first one of its kind. With reduce: of the passes, losses and metrics; of the profile, bootstrap and all.
         `profiles`: the pair's, to be written.
         """
-        place, task, fresh, clocked = self.place, self.task, self.place.evaluator(), Stages(self.clock)
+        place, task, fresh, stages = self.place, self.task, self.place.evaluator(), Stages(self.clock)
         inner = even_points(task.points)[1:-1]
         some = inner[:: -(-len(inner) // _REPLAYED)]
         for head in dict.fromkeys(lender_of(task, split) for split in task.splits):
             splits = [split for split in task.splits if lender_of(task, split) == head]
             labels = fresh.labels(splits[0])
-            with clocked.stage("open"):
-                layout, model = fresh.opened(head or task.a, task.space, labels)
+            with stages.stage("open"):
+                layout, _ = fresh.opened(head or task.a, task.space, labels)
             fresh.begin()
-            with clocked.stage("load"):
+            with stages.stage("load"):
                 for key in (task.a, task.b):
-                    fresh.vector(layout, model, key, labels)
+                    fresh.vector(layout, fresh.opened(head or task.a, task.space, labels)[1], key, labels)
             model, path, _ = fresh.path(task, head, labels)
             scorers = {split: fresh.scorer(head or task.a, split) for split in splits}
-            passes = Passes(model, path.curve, scorers)
-            ends = [passes.at(t) for t in (0.0, 1.0)]
             points: list[dict[str, Seen]] = []
-            with outermost(model.model, lambda *_: self._begin(), lambda: self._end(clocked)):
+            with _forwards(model.model, stages):
                 for t in some:
-                    with clocked.stage("interpolate"):
+                    with stages.stage("interpolate"):
                         path.curve.point(t, model.flat)
                         model.refresh()
-                    with clocked.stage("pass"):
+                    with stages.stage("pass"):
                         points.append({split: seen(one.by_row(model.model)) for split, one in scorers.items()})
             for split in splits:
-                every = [ends[0][split], *self._spread([point[split] for point in points], len(inner)), ends[1][split]]
-                with clocked.stage("profile"):
-                    trace = Trace(even_points(task.points), fresh.labels(split), every)
+                # what takes time is how many points there are, not which
+                every = [points[i * len(points) // task.points][split] for i in range(task.points)]
+                with stages.stage("profile"):
+                    trace = Trace(even_points(task.points), place.sets.labels[split], every)
                     _ = trace.loss(), trace.metrics(), trace.uncertainty()
                 if task.groups:
-                    with clocked.stage("rows"):
-                        number = task.splits.index(split)
-                        write_rows(place.store, task.groups[number], f"{task.a}-{task.b}", trace.table())
-        found, part = clocked.seconds, len(inner) / len(some)
-        forward = found.get("forward", 0.0)
+                    with stages.stage("write"):
+                        group = task.groups[task.splits.index(split)]
+                        write_rows(place.store, group, f"{task.a}-{task.b}-again", trace.table())
+        with stages.stage("write"):
+            keep(place.store, [(task, profiles)])
+        part = len(inner) / len(some)
         return {
-            "open": found["open"],
-            "load": found["load"] / 2,
-            "interpolate": found["interpolate"] * part,
-            "forward": forward * part,
-            "reduce": (found["pass"] - forward) * part + found["profile"],
-            "write": found.get("rows", 0.0) + self._records(profiles),
-            "points": float(len(inner)),
+            "open": stages["open"],
+            "load": stages["load"] * 0.5,
+            "interpolate": stages["interpolate"] * part,
+            "forward": stages["forward"] * part,
+            "reduce": (stages["pass"] - stages["forward"]) * part + stages["profile"],
+            "write": stages["write"],
         }
 
-    def _begin(self) -> None:
-        self._began = self.clock.now().wall
 
-    def _end(self, clocked: Stages) -> None:
-        clocked.seconds["forward"] = clocked.seconds.get("forward", 0.0) + self.clock.now().wall - self._began
-
-    def _spread(self, points: list[Seen], count: int) -> list[Seen]:
-        """As many as a profile has: what takes time is how many, not which."""
-        return [points[i * len(points) // count] for i in range(count)]
-
-    def _records(self, profiles: list[Profile]) -> float:
-        seconds, _ = self.clock.of(lambda: keep(self.place.store, [(self.task, profiles)]))
-        return seconds.wall
+@contextlib.contextmanager
+def _forwards(model: Any, stages: Stages) -> Iterator[None]:
+    """A stage of the model's calls. There is none where it is compiled to a graph that isn't called."""
+    began: list[Seconds] = []
+    with outermost(model, lambda *_: began.append(stages.begin()), lambda: stages.end("forward", began.pop())):
+        yield
 
 
 def task_of(task: PairTask, points: int) -> PairTask:

@@ -20,7 +20,7 @@ from raymc.sweep.bench.exhaustive import Compared, Exhaustive, task_of
 from raymc.sweep.bench.figures import Asked, Report
 from raymc.sweep.bench.machine import machine, matrix_rate, operations, peak_memory
 from raymc.sweep.bench.overhead import trained
-from raymc.sweep.bench.place import Place
+from raymc.sweep.bench.place import Place, hold
 from raymc.sweep.bench.scaling import counts_of, scaled
 from raymc.sweep.bench.source import builtin, train_builtin
 from raymc.sweep.bench.writing import written
@@ -104,7 +104,7 @@ class _Bench:
         whole = [(self.tasks[0], min(compared.evaluator, key=lambda taken: taken.wall), compared.profiles)]
         for task in self.tasks[1:]:
             ends = place.ends(one.evaluator, task)
-            place.score(one.evaluator, task_of(task, 3), ends)
+            hold(one.evaluator, task)
             taken, profiles = one.clock.of(lambda task=task, ends=ends: place.score(one.evaluator, task, ends))
             whole.append((task, taken, profiles))
         self.progress.say("adaptive profiles, and bfloat16")
@@ -131,6 +131,7 @@ class _Bench:
         report, task, place = self.report, self.tasks[0], self.place
         self.progress.say("exhaustive profiles beside bare forward passes")
         one = Exhaustive(place, task)
+        done = operations(one.once)
         compared = one.compare(self.asked.rounds)
         passes = compared.passes // len(task.splits)
         bare = median(taken.wall for taken in compared.bare) / passes
@@ -146,7 +147,6 @@ class _Bench:
         every = "all row sets, fp32, fixed weights"
         report.add("bare pass", bare, "s", f"{every}; {of}")
         report.add("bare tokens", tokens / bare, "/s", "real tokens, no padding")
-        done = operations(one.once)
         rate = matrix_rate(place.device, "fp32")
         report.raw["operations"] = {"per_pass": done, "matrix_rate": rate}
         if done:
@@ -181,37 +181,31 @@ class _Bench:
     def _stages(self, one: Exhaustive, compared: Compared) -> dict[str, float]:
         self.progress.say("stage by stage, and what is written")
         report, place = self.report, self.place
-        stages = one.stages(compared.profiles)
-        whole = median(taken.wall for taken in compared.evaluator)
-        if not stages["forward"]:  # what is compiled to one graph isn't called
-            stages["forward"] = median(taken.wall for taken in compared.bare)
-        kept = place.spec.connectivity.rows
+        found = one.stages(compared.profiles)
+        if not found["forward"].wall:  # what is compiled to one graph isn't called
+            found["forward"] = compared.bare[-1]
+        by = "wall" if self.device != "cpu" else "cpu"
+        summed = sum(getattr(found[name], by) for name in ("interpolate", "forward", "reduce", "write"))
+        whole = median(getattr(taken, by) for taken in compared.evaluator)
+        stages = {name: taken.wall for name, taken in found.items()}
         shown = written(place, self.home / "written", self.tasks[0], compared.profiles)
-        inside = ("interpolate", "forward", "reduce", "write")
-        rest = whole - sum(stages[name] for name in inside)
-        total = place.known.total_pairs()
+        total, points = place.known.total_pairs(), self.tasks[0].points - 2
         resources = place.spec.resources.evaluator
         room = max(2, int(resources.cache // report.about["endpoint_bytes"]))
         loads = fewest_loads(total, len(self.points), room) / max(1, total)
+        kept = "rows and records" if place.spec.connectivity.rows else "records"
         pair = {
-            "load": (
-                stages["load"] * loads,
-                f"{stages['load']:.3g} s an endpoint, {loads:.2g} loads a pair in this sweep",
-            ),
-            "interpolate": (stages["interpolate"], f"{stages['interpolate'] / stages['points']:.3g} s a point"),
-            "forward": (stages["forward"], f"{stages['forward'] / stages['points']:.3g} s a point"),
+            "load": (stages["load"] * loads, f"{stages['load']:.2g} s an endpoint, {loads:.2g} a pair in this sweep"),
+            "interpolate": (stages["interpolate"], f"{stages['interpolate'] / points:.2g} s a point"),
+            "forward": (stages["forward"], f"{stages['forward'] / points:.2g} s a point"),
             "reduce": (stages["reduce"], "losses, metrics, bootstrap"),
-            "write": (shown.write / shown.pairs, f"{'rows and records' if kept else 'records'} of {shown.pairs} pairs"),
+            "write": (shown.write / shown.pairs, f"{kept} of {_count(shown.pairs, 'pair')}"),
         }
         spent = sum(seconds for seconds, _ in pair.values())
         report.raw["stages"] = {
             "seconds_per_pair": {name: seconds for name, (seconds, _) in pair.items()},
-            "open": stages["open"],
-            "load_each": stages["load"],
             "loads_per_pair": loads,
-            "write_here": stages["write"],
-            "pair": whole,
-            "rest": rest,
+            "once": {name: asdict(taken) for name, taken in found.items()},
             "written": asdict(shown),
         }
         for name, (seconds, how) in pair.items():
@@ -219,9 +213,8 @@ class _Bench:
         share = shown.log / (shown.log + spent * shown.pairs)
         how = f"one sync with MLflow, {shown.pairs} pairs; {100 * share:.1f} % beside their other stages on one worker"
         report.add("stage log", shown.log, "s a run", how)
-        report.add(
-            "stages of a pair", (whole - rest) / whole, "", "sum of interpolate to write / a pair as it is scored"
-        )
+        clocked = "processor time" if by == "cpu" else "wall time"
+        report.add("stages of a pair", summed / whole, "", f"interpolate to write / a pair as it is scored, {clocked}")
         return stages
 
     def _memory_and_scaling(self, one: Exhaustive, compared: Compared) -> None:

@@ -170,3 +170,9 @@ class Place:
 def lender_of(task: PairTask, split: str) -> str:
     """The key of the end whose head a row set is scored with all along a path; empty: the path's own."""
     return {"path": "", "a": task.a, "b": task.b}[task.heads[task.splits.index(split)]]
+
+
+def hold(evaluator: Evaluator, task: PairTask) -> None:
+    """Have both endpoints in the cache, and a model of the task's precision."""
+    for split in task.splits:
+        evaluator.path(task, lender_of(task, split), evaluator.labels(split))
