@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraint
 quickstart: $(VENV)/.installed
 	$(BIN)/raymc run sweeps/quickstart.yaml
 
+# In the order of collection: else the files of few tests come last, which are the longest.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
