@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ class _Run:
     """One pass of the model, fed `target[:-1]` after the prompt: it predicts all of `choices`, by index of label."""
 
     target: Choice
+    ids: torch.Tensor  # the target's, 1 x tokens
     choices: dict[int, torch.Tensor]
 
 
@@ -38,7 +40,7 @@ class Likelihoods:
         device: torch.device | str,
         rows: np.ndarray | None = None,
     ):
-        self._causal, self._count = kind == "causal", len(tokens.choices)
+        self._causal = kind == "causal"
         self._runs = _runs(tokens.choices, device)
         longest = max(len(run.target) - 1 for run in self._runs)
         batches = budget_batches(tokens, token_budget, longest if self._causal else 0, rows)
@@ -58,27 +60,27 @@ class Likelihoods:
         for part in (part for parts in self._batches for part in parts):
             del part["labels"]
 
+    @property
+    def count(self) -> int:
+        """Batches of a pass."""
+        return len(self._batches)
+
     @torch.inference_mode()
-    def __call__(self, model: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(rows x labels) float64: natural log-likelihood of the label's target, in `order`; and bool: whether it is
-        what greedy decoding gives, token by token. Logits' softmax is taken in fp32."""
-        found, greedy = [], []
-        for index, batch in enumerate(self._batches):
-            logits = self._causal_logits(model, index, batch) if self._causal else self._decoder_logits(model, batch[0])
-            rows = len(batch[0]["input_ids"])
-            device = batch[0]["input_ids"].device
-            likelihoods = torch.zeros(rows, self._count, dtype=torch.float64, device=device)
-            hits = torch.zeros(rows, self._count, dtype=torch.bool, device=device)
-            for run, part in zip(self._runs, logits, strict=True):
-                part = part.float()
-                normal, best = part.logsumexp(-1).double(), part.argmax(-1)
-                for label, choice in run.choices.items():
-                    scores = part[:, : len(choice)].gather(-1, choice.expand(rows, -1)[..., None])[..., 0]
-                    likelihoods[:, label] = (scores.double() - normal[:, : len(choice)]).sum(1)
-                    hits[:, label] = (best[:, : len(choice)] == choice).all(1)
-            found.append(likelihoods)
-            greedy.append(hits)
-        return torch.cat(found).cpu().numpy(), torch.cat(greedy).cpu().numpy()
+    def step(self, model: Any, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of one batch, (rows x labels): natural log-likelihood of the label's target, float64, and bool: whether it is
+        what greedy decoding gives, token by token. Logits' softmax is taken in fp32. Left on the device."""
+        batch = self._batches[index]
+        logits = self._causal_logits(model, index, batch) if self._causal else self._decoder_logits(model, batch[0])
+        rows, found, greedy = len(batch[0]["input_ids"]), {}, {}
+        for run, part in zip(self._runs, logits, strict=True):
+            part = part.float()
+            normal, best = part.logsumexp(-1).double(), part.argmax(-1)
+            for label, choice in run.choices.items():
+                scores = part[:, : len(choice)].gather(-1, choice.expand(rows, -1)[..., None])[..., 0]
+                found[label] = (scores.double() - normal[:, : len(choice)]).sum(1)
+                greedy[label] = (best[:, : len(choice)] == choice).all(1)
+        labels = range(len(found))
+        return torch.stack([found[n] for n in labels], 1), torch.stack([greedy[n] for n in labels], 1)
 
     def _causal_logits(self, model: Any, index: int, batch: list[dict[str, torch.Tensor]]) -> Any:
         """Per run: logits of the places that predict its target, rows x tokens x vocabulary."""
@@ -92,13 +94,12 @@ class Likelihoods:
 
     def _decoder_logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> Any:
         """Per run: logits of its target's tokens, rows x tokens x vocabulary; the encoder runs once where it can."""
-        rows, device = len(inputs["input_ids"]), inputs["input_ids"].device
+        rows = len(inputs["input_ids"])
         if not _has_virtual_tokens(model):  # these come in where the wrapper calls the whole model
             encoded = model.get_encoder()(**inputs, return_dict=True)
             inputs = {"encoder_outputs": encoded, "attention_mask": inputs["attention_mask"]}
         for run in self._runs:
-            labels = torch.tensor([run.target], device=device)
-            shifted = model.prepare_decoder_input_ids_from_labels(labels=labels).expand(rows, -1)
+            shifted = model.prepare_decoder_input_ids_from_labels(labels=run.ids).expand(rows, -1)
             yield model(**inputs, decoder_input_ids=shifted, use_cache=False).logits[:, -len(run.target) :]
 
 
@@ -110,7 +111,7 @@ def _runs(choices: tuple[Choice, ...], device: torch.device | str) -> list[_Run]
         start = choice[:-1]
         run = next((run for run in runs if run.target[:-1][: len(start)] == start), None)
         if run is None:
-            run = _Run(choice, {})
+            run = _Run(choice, torch.tensor([choice], device=device), {})
             runs.append(run)
         run.choices[label] = torch.tensor(choice, device=device)
     return runs
@@ -123,4 +124,9 @@ def _has_virtual_tokens(model: Any) -> bool:
 def _windows(model: Any) -> bool:
     """Whether the model can leave out the logits of early places, which for a large vocabulary are most of memory."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(plain.forward).parameters
+    return _takes_window(type(plain))
+
+
+@functools.lru_cache(maxsize=8)
+def _takes_window(model: type) -> bool:
+    return "logits_to_keep" in inspect.signature(model.forward).parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from raymc.landscape.calibration import calibration_error
 from raymc.specs.errors import RaymcError
 from raymc.tasks.likelihoods import Likelihoods
 from raymc.tasks.tokens import Tokens, budget_batches, gather
+
+Parts = tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Scorer:
         self._order = np.concatenate(order)
         self.rows, self.tokens = len(self._order), int(tokens.lengths[self._order].sum())
         self._labels = [batch.pop("labels") for batch in batches]
-        self._batches = batches
+        self._batches, self._gold = batches, tokens.labels[self._order]
 
     def __call__(self, model: Any) -> Score:
         """One pass over the split. The model is in evaluation mode (no dropout); logits' loss is taken in fp32.
@@ -76,18 +79,27 @@ class Scorer:
         """
         return self.by_row(model).total()
 
-    @torch.inference_mode()
     def by_row(self, model: Any) -> RowScores:
-        losses, hits, shares = [], [], []
-        for batch, labels in zip(self._batches, self._labels, strict=True):
-            logits = model(**batch).logits.float()
-            losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
-            hits.append(logits.argmax(-1))
-            shares.append(logits.softmax(-1))
-        gold = torch.cat(self._labels).cpu().numpy()
+        return self.collect([self.step(model, index) for index in range(self.count)])
+
+    @property
+    def count(self) -> int:
+        """Batches of a pass."""
+        return len(self._batches)
+
+    @torch.inference_mode()
+    def step(self, model: Any, index: int) -> Parts:
+        """What a model makes of one batch, left on the device: it is not waited for."""
+        logits = model(**self._batches[index]).logits.float()
+        loss = torch.nn.functional.cross_entropy(logits, self._labels[index], reduction="none")
+        return loss, logits.argmax(-1), logits.softmax(-1)
+
+    def collect(self, steps: Sequence[Parts]) -> RowScores:
+        """The rows of a pass from what `step` gave for each of its batches."""
+        losses, hits, shares = zip(*steps, strict=True)
         loss, predicted = torch.cat(losses).double().cpu().numpy(), torch.cat(hits).cpu().numpy()
         probabilities = torch.cat(shares).cpu().numpy()
-        return RowScores(self._order, loss, np.ones_like(gold), gold, {"": predicted}, probabilities)
+        return RowScores(self._order, loss, np.ones_like(self._gold), self._gold, {"": predicted}, probabilities)
 
 
 class TextScorer:
@@ -118,7 +130,17 @@ class TextScorer:
         return self.by_row(model).total()
 
     def by_row(self, model: Any) -> RowScores:
-        found, greedy = self._likelihoods(model)
+        return self.collect([self.step(model, index) for index in range(self.count)])
+
+    @property
+    def count(self) -> int:
+        return self._likelihoods.count
+
+    def step(self, model: Any, index: int) -> Parts:
+        return self._likelihoods.step(model, index)
+
+    def collect(self, steps: Sequence[Parts]) -> RowScores:
+        found, greedy = (torch.cat(column).cpu().numpy() for column in zip(*steps, strict=True))
         predicted = {"likelihood_": found.argmax(1)}
         if self._generates:
             predicted["generation_"] = np.where(greedy.any(1), greedy.argmax(1), greedy.shape[1])
