@@ -102,10 +102,15 @@ def simulate(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     from raymc.report.progress import progress_for_stderr
+    from raymc.specs.errors import RaymcError
     from raymc.sweep.bench import Asked
     from raymc.sweep.bench import bench as measure
     from raymc.sweep.bench.table import print_report
 
+    if options.spec is None and options.set:
+        raise RaymcError("raymc bench: --set overrides a field of a SPEC, and there is none")
+    if options.points is not None and options.points < 3:
+        raise RaymcError("raymc bench: --points is at least 3, as a path has two ends")
     spec, locate = (None, None) if options.spec is None else _load(options.spec, options.set)
     asked = Asked(options.pairs, options.actors, options.threads, options.points, options.training, options.quick)
     where = {"storage": options.storage} | ({} if locate is None else {"locate": locate, "name": options.spec})

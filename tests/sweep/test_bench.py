@@ -13,6 +13,7 @@ from raymc.cli import main
 from raymc.runtime.together import Together
 from raymc.specs.sweep import SweepSpec
 from raymc.store.store import Store
+from raymc.sweep.bench import writing
 from raymc.sweep.bench.bare import bare_pass, plain_model
 from raymc.sweep.bench.clock import Clock, Seconds, Stages, ratio
 from raymc.sweep.bench.figures import Asked, Report
@@ -24,6 +25,7 @@ from raymc.tasks.backbones import load_tokenizer
 from raymc.tasks.minima import Minima
 from raymc.tasks.rows import read_rows
 from raymc.tasks.tokens import budget_batches, tokenize
+from raymc.tracking.memory import MemoryTracker
 
 BODY = {
     "name": "tiny",
@@ -53,7 +55,9 @@ def files(store: Store) -> set[str]:
 def measured(swept: tuple[SweepSpec, Store]) -> tuple[Report, set[str], set[str]]:
     spec, store = swept
     before = files(store)
-    report = bench(spec, Asked(pairs=2, actors=1), storage=store.uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "make_tracker", lambda *_: MemoryTracker())  # MLflow takes longer than all the rest
+        report = bench(spec, Asked(pairs=2, actors=1), storage=store.uri)
     return report, before, files(store)
 
 
@@ -144,6 +148,18 @@ def test_without_two_minima_there_is_nothing_to_measure(swept, tmp_path: Path, c
         f"sweep tiny has 0 finished minima in {tmp_path}/empty, and a pair takes two; `raymc run {path}` makes them"
     )
     assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--points", "2"], "raymc bench: --points is at least 3, as a path has two ends"),
+        (["--set", "train.steps=3"], "raymc bench: --set overrides a field of a SPEC, and there is none"),
+    ],
+)
+def test_bad_options_are_one_line(options: list[str], message: str, capsys):
+    assert main(["bench", *options]) == 2
+    assert capsys.readouterr().err.splitlines() == [message]
 
 
 def test_ratios_are_medians_of_rounds():

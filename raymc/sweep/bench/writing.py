@@ -24,6 +24,8 @@ from raymc.sweep.view import make_tracker, sweep_view
 from raymc.tasks.rows import labels_of
 
 _MINIMA = 20  # at most: 190 pairs
+_IMPORTED = ("raymc.report.heatmap", "raymc.analysis.clusters", "raymc.analysis.trees", "raymc.analysis.knowledge")
+"""For the view; a run imports them beside its work."""
 _BATCH = 16  # pairs whose records an actor writes at a time
 
 
@@ -114,8 +116,8 @@ def _chunks(found: Iterator[list[Profile]]) -> Iterator[list[list[Profile]]]:
 def _logged(place: Place, spec: SweepSpec, store: Store, sweep: Sweep) -> tuple[float, float]:
     """(seconds to make the schema, seconds of one sync), in a sqlite file of the store."""
     tracker = make_tracker(spec, store, None)
-    for name in ("raymc.report.heatmap", "raymc.sweep.analysis", "matplotlib.figure"):
-        importlib.import_module(name)  # as a run has it done, beside its work
+    for name in _IMPORTED:
+        importlib.import_module(name)
     began = time.perf_counter()
     tracker.prepare()
     schema, began = time.perf_counter() - began, time.perf_counter()
