@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,19 @@ def minima(trial, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return made[method]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_run() -> Callable[..., None]:
+    """two_run("script.py", ...): two workers run the script beside this file with their rank and these arguments."""
+
+    def run(script: str, *arguments: str | Path) -> None:
+        pair, worker = (Path(__file__).with_name(name) for name in ("pair.py", script))
+        command = [sys.executable, "-W", "error", *map(str, (pair, worker, *arguments))]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout[-4000:]
+
+    return run
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -408,7 +406,7 @@ def assert_alike(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 
 @pytest.fixture(scope="module")
-def two_workers(trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_workers(trial, two_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All jobs, run by two processes over gloo; a folder with a store for each."""
     folder = tmp_path_factory.mktemp("workers")
     jobs = [
@@ -422,18 +420,7 @@ def two_workers(trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, job in {**JOBS, **DROPOUT}.items()
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    script = Path(__file__).with_name("workers.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(script), str(rank), "2", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    two_run("workers.py", "2", folder)
     return folder
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +243,7 @@ JOBS = {
 
 
 @pytest.fixture(scope="session")
-def two_workers(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_workers(text: Path, two_run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All JOBS by two gloo processes, each in the store of its name."""
     folder = tmp_path_factory.mktemp("two-workers")
     jobs = [
@@ -257,15 +255,7 @@ def two_workers(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, job in JOBS.items()
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("pretrain_workers.py"))]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), "2", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    two_run("pretrain_workers.py", "2", folder)
     return folder
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +30,7 @@ Draws = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def found(trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draws]:
+def found(trial, two_run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draws]:
     """The draws of every trial: `alone`, and of two workers `first` and `second`."""
     folder = tmp_path_factory.mktemp("streams")
     words = ("good", "bad"), ("cat", "dog", "bird"), ("is", "was"), ("the", "a")
@@ -56,18 +53,7 @@ def found(trial, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Draws]:
         sections["task"] = {"dataset": {"path": str(folder)}, **sections["task"]}
         trials[name] = trial("mlm", **sections).model_dump(mode="json")
     (folder / "trials.json").write_text(json.dumps(trials))
-    script = Path(__file__).with_name("streams.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(script), str(rank), str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    two_run("streams.py", folder)
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
     return {"alone": first["alone"], "first": first["together"], "second": second["together"]}
 
