@@ -50,7 +50,7 @@ def fill(
 
 def every(passes: Passes, ends: Mapping[str, tuple[Seen, Seen]], t: Sequence[float]) -> dict[str, Filled]:
     """As `fill`, every point evaluated."""
-    inner = [passes.at(at, list(ends)) for at in t[1:-1]]
+    inner = [found for _, found in passes.each(t[1:-1], list(ends))]
     return {
         split: Filled((first, *(found[split] for found in inner), last), (), 0.0, passes.count[split])
         for split, (first, last) in ends.items()

@@ -13,7 +13,7 @@ import torch
 
 from raymc.connectivity.adaptive import every, fill, some
 from raymc.connectivity.endpoints import Endpoints, Wanted
-from raymc.connectivity.passes import Passes, RowScorer
+from raymc.connectivity.passes import Passes
 from raymc.connectivity.paths import Path, path_of
 from raymc.connectivity.token_sets import TokenSets
 from raymc.connectivity.traces import Seen, Trace, seen, seen_before, table_of
@@ -33,6 +33,7 @@ from raymc.tasks.folders import is_whole
 from raymc.tasks.likeness import architecture_of
 from raymc.tasks.minima import Made, Minima
 from raymc.tasks.points import PointModel
+from raymc.tasks.running import RowScorer, Running, Switch
 from raymc.tasks.scoring import Score, make_scorer
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
 
 
 class Evaluator:
-    """One worker's evaluator. Keeps few models, and endpoints as flat vectors within bounds: see Endpoints."""
+    """One worker's evaluator. Keeps few models, and endpoints as flat vectors within bounds: see Endpoints.
+
+    `compile`: see Running, whose `chosen` says in `running` how passes are made.
+    """
 
     def __init__(
         self,
@@ -58,8 +62,10 @@ class Evaluator:
         cache_bytes: int = 2 << 30,
         near_bytes: int | None = None,
         token_budget: int = 4096,
+        compile: Switch = "auto",
     ):
         self._store, self._sets, self._token_budget, self._device = store, sets, token_budget, device
+        self.running = Running(device, compile)
         self._scorers: dict[tuple[str, str], RowScorer] = {}
         self._models: OrderedDict[tuple[str, Computed], PointModel] = OrderedDict()
         self._rows: OrderedDict[tuple[str, str, str], RowTable] = OrderedDict()
@@ -100,7 +106,7 @@ class Evaluator:
             self._look_ahead(task, kind, model)
             started = time.perf_counter()
             scorer = self.scorer(task.key, split)
-            found = seen(scorer.by_row(model.model))
+            found = seen(scorer.collect(self.running.launch(model, scorer)))
             seconds = time.perf_counter() - started
             table = table_of([found], (0.0,), self._sets.labels[split], probabilities=True)
             results.append(
@@ -147,7 +153,8 @@ class Evaluator:
         t = even_points(task.points)
         first, last = path.curve.anchors[0], path.curve.anchors[-1]
         distance, cosine = l2_and_cosine(first, last)
-        passes = Passes(model, path.curve, self._scorers_along(task, owner, [task.splits[n] for n in numbers]))
+        scorers = self._scorers_along(task, owner, [task.splits[n] for n in numbers])
+        passes = Passes(model, path.curve, scorers, self.running)
         both: dict[str, tuple[Seen, Seen]] = {}
         for n in numbers:
             split = task.splits[n]

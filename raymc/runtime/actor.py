@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raymc.connectivity.planes import LineTask, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
@@ -25,6 +25,7 @@ class EvaluatorSettings:
     gpus: float
     cache_bytes: int
     token_budget: int
+    compile: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class EvaluatorActor:
             device="cuda" if settings.gpus else "cpu",
             cache_bytes=settings.cache_bytes,
             token_budget=settings.token_budget,
+            compile=settings.compile,
         )
 
     def evaluate(self, task: EndpointTask | LineTask | TraceTask) -> list[Any] | RaymcError:

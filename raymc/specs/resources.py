@@ -56,6 +56,9 @@ class EvaluatorResources(Spec):
     gpus: Gpus = "auto"
     cache: Bytes = Field(default=2 * 2**30, description="bytes of endpoints an actor keeps, such as 2GiB")
     token_budget: Count = Field(default=4096, description="padded tokens a batch")
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="auto: CUDA graphs where a GPU is faster with them; on: torch.compile"
+    )
 
 
 class Resources(Spec):

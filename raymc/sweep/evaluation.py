@@ -39,6 +39,7 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
         gpus=shape.gpus,
         cache_bytes=evaluator.cache,
         token_budget=evaluator.token_budget,
+        compile=evaluator.compile,
     )
     began, wrote = time.perf_counter(), state.store.seconds
     spec_json = state.spec.model_dump_json()

@@ -101,6 +101,18 @@ class PointModel:
         if self._compute is not self.flat:
             self._compute.copy_(self.flat)
 
+    def stacked(self, buffer: torch.Tensor) -> Views:
+        """What computes several points, (points x size) fp32, by parameter name, points x its shape: see `refresh`."""
+        rounded = buffer if self._compute is self.flat else buffer.to(torch.bfloat16)
+        wide = {name for name, tensor in self.model.named_parameters() if tensor.dtype == torch.float32}
+        places = zip(self.names, self._offsets, map(torch.Size, self.shapes), strict=True)
+        return {
+            name: (buffer if name in wide else rounded)[:, at : at + size.numel()].unflatten(1, size)
+            if size
+            else (buffer if name in wide else rounded)[:, at]
+            for name, at, size in places
+        }
+
     def views(self, buffer: torch.Tensor) -> Views:
         """The tensors of a flat vector of this layout by name, as views."""
         return dict(zip(self.names, self._views(buffer), strict=True))
