@@ -100,6 +100,9 @@ class _Bench:
             task_of(task, _shorter(points) if asked.quick else points) for task in place.tasks(3, None, "fp32")
         ]
         report.about = {"machine": machine(self.device), **place.about(self.tasks[0])}
+        load, cpus = report.about["machine"]["load_before"], report.about["machine"]["cpus"]
+        if load is not None and load > cpus / 2:
+            report.notes.append(f"the machine was busy (load {load:g} on {cpus} CPUs): ratios of wall time say little")
         compared, one = self._exhaustive()
         whole = [(self.tasks[0], min(compared.evaluator, key=lambda taken: taken.wall), compared.profiles)]
         for task in self.tasks[1:]:
