@@ -21,11 +21,11 @@ FIRST = (0.16, 0.5, 0.84)
 MOST = 12  # interior evaluations; a profile that hasn't settled by then is taken whole
 _SMOOTH = (0.35, 0.5, 0.8, 1.2)  # length scales of margins; each path has the one that misses least
 _ROUGH = 0.3  # of errors
-_SAFETY = 2.0  # chosen with the scales on 74 profiles of BERT-like models, smooth and sharp, against exhaustive ones
+_SAFETY = 2.0  # chosen with the scales on 80 profiles of BERT-like models, smooth and sharp, against exhaustive ones
 _JITTER = 1e-8
 _LEAST_LOSS = 1e-10  # nats: below it a row is certain, and its margin says nothing
 _ALARM = 6.0  # standard errors of a typical point
-_SHARE, _FEWEST = 32, 4
+_SHARE, _FEWEST = 32, 8
 _DOUBTED = 4  # points evaluated at once where rows don't lie as interpolated
 
 
@@ -181,7 +181,7 @@ def _deviations(known: Sequence[float], at: Sequence[float]) -> np.ndarray:
 
 
 def some_rows(count: int) -> np.ndarray:
-    """The rows of a set of `count` that are looked at everywhere: 1 in 32, 4 at least, the same for every path."""
+    """The rows of a set of `count` that are looked at everywhere: 1 in 32, 8 at least, the same for every path."""
     some = min(count, max(_FEWEST, count // _SHARE))
     return np.sort(np.random.default_rng([0, count]).choice(count, some, replace=False))
 

@@ -144,7 +144,7 @@ def test_what_is_claimed_holds_on_random_paths():
 def test_the_rows_that_are_looked_at_are_the_same_for_every_path():
     assert np.array_equal(some_rows(872), some_rows(872))
     assert len(some_rows(872)) == 27
-    assert len(some_rows(40)) == 4
+    assert len(some_rows(40)) == 8
     assert list(some_rows(2)) == [0, 1]
 
 
