@@ -71,6 +71,7 @@ def test_figures_are_of_the_right_size(measured):
     assert report.value("adaptive within bound") == 1.0
     assert report.value("adaptive difference") <= 1e-3 + 1e-6
     assert 0 < report.value("bf16 drift") < 0.1
+    assert 0 < report.value("share of rate") < 1.2
     assert 50 < report.value("peak memory") < 50_000
     names = [figure.name for figure in report.figures]
     assert [name for name in names if name.startswith("stage ")] == [
@@ -97,7 +98,7 @@ def test_raw_figures_are_json_and_say_what_was_done(measured):
 def test_the_operations_of_a_bare_pass_are_those_of_its_matrix_products(measured):
     """Counted by hand of two layers 32 wide: projections, feed-forward, pooler and head; attention adds some."""
     report, _, _ = measured
-    found = report.raw["operations"]["per_pass"]
+    found = report.raw["exhaustive"]["operations_per_point"]
     tokens = report.about["row_sets"]["validation"]["tokens"]
     dense = 2 * tokens * 2 * (4 * 32 * 32 + 2 * 32 * 64)
     assert dense < found < 1.5 * dense

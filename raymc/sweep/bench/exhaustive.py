@@ -1,11 +1,8 @@
-"""Exhaustive profiles in fp32 beside bare forward passes, in turn; and where the time goes, stage by stage."""
+"""Exhaustive profiles beside bare forward passes, in turn; and where the time goes, stage by stage."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from raymc.connectivity.evaluator import Evaluator
 from raymc.connectivity.records import keep
@@ -14,11 +11,12 @@ from raymc.connectivity.work import PairTask
 from raymc.landscape.grid import even_points
 from raymc.specs.results import Profile
 from raymc.store.rows import write_rows
-from raymc.sweep.bench.bare import Pass, bare_pass, outermost, plain_model
+from raymc.sweep.bench.bare import Pass, bare_pass, plain_model
 from raymc.sweep.bench.clock import Clock, Seconds, Stages
 from raymc.sweep.bench.place import Ends, Place, hold, lender_of
 
 _LONG = 20.0  # seconds of one side of a comparison, beyond which it isn't repeated
+_SETTLED = 12  # points
 _REPLAYED = 8  # interior points that are taken apart, at most
 
 
@@ -37,7 +35,7 @@ class Compared:
 
 
 class Exhaustive:
-    """One pair. `task`: exhaustive, in fp32."""
+    """One pair. `task`: exhaustive, in its precision."""
 
     def __init__(self, place: Place, task: PairTask):
         self.place, self.task, self.clock = place, task, Clock(place.device)
@@ -46,7 +44,7 @@ class Exhaustive:
         budget = place.spec.resources.evaluator.token_budget
         self.bare: list[Pass] = []
         for key in dict.fromkeys(lender_of(task, split) or task.a for split in task.splits):
-            model = plain_model(place.store, key, place.made(key), task.space, place.device, "fp32")
+            model = plain_model(place.store, key, place.made(key), task.space, place.device, task.precision)
             self.bare += [
                 bare_pass(model, place.kind, place.tokens(key, split), budget, place.device)
                 for split in task.splits
@@ -62,6 +60,8 @@ class Exhaustive:
         """Half of the bare passes, the evaluator's profile, the other half; and so on. A bare pass was made before."""
         place, task, inner = self.place, self.task, self.task.points - 2
         hold(self.evaluator, task)  # warm by its ends' passes
+        if self.place.device != "cpu":  # there it takes some more until it is settled how passes are made
+            self.evaluator.pair(task_of(task, _SETTLED), self.ends)
         bare: list[Seconds] = []
         ours: list[Seconds] = []
         inside: list[float] = []
@@ -85,8 +85,8 @@ class Exhaustive:
         """Seconds by stage: load (an endpoint), interpolate, forward, reduce and write (a pair).
 
         A path is gone along as an evaluator does it, what it does being timed piece by piece; `open`: what comes before
-        the first one of its kind. With reduce: of the passes, losses and metrics; of the profile, bootstrap and all.
-        `profiles`: the pair's, to be written.
+        the first one of its kind. In forward are the rows' losses, in reduce all that is made of them: metrics, and the
+        profile with its bootstrap. `profiles`: the pair's, to be written.
         """
         place, task, fresh, stages = self.place, self.task, self.place.evaluator(), Stages(self.clock)
         inner = even_points(task.points)[1:-1]
@@ -95,21 +95,24 @@ class Exhaustive:
             splits = [split for split in task.splits if lender_of(task, split) == head]
             labels = fresh.labels(splits[0])
             with stages.stage("open"):
-                layout, _ = fresh.opened(head or task.a, task.space, labels)
+                layout, _ = fresh.opened(head or task.a, task.space, labels, task.precision)
             fresh.begin()
             with stages.stage("load"):
                 for key in (task.a, task.b):
-                    fresh.vector(layout, fresh.opened(head or task.a, task.space, labels)[1], key, labels)
-            model, path, _ = fresh.path(task, head, labels)
-            scorers = {split: fresh.scorer(head or task.a, split) for split in splits}
+                    fresh.vector(
+                        layout, fresh.opened(head or task.a, task.space, labels, task.precision)[1], key, labels
+                    )
+            model, path, _ = self.evaluator.path(task, head, labels)
+            scorers = {split: self.evaluator.scorer(head or task.a, split) for split in splits}
             points: list[dict[str, Seen]] = []
-            with _forwards(model.model, stages):
-                for t in some:
-                    with stages.stage("interpolate"):
-                        path.curve.point(t, model.flat)
-                        model.refresh()
-                    with stages.stage("pass"):
-                        points.append({split: seen(one.by_row(model.model)) for split, one in scorers.items()})
+            for t in some:
+                with stages.stage("interpolate"):
+                    path.curve.point(t, model.flat)
+                    model.refresh()
+                with stages.stage("forward"):
+                    passes = {split: self.evaluator.running.launch(model, one) for split, one in scorers.items()}
+                with stages.stage("metrics"):
+                    points.append({split: seen(one.collect(passes[split])) for split, one in scorers.items()})
             for split in splits:
                 # what takes time is how many points there are, not which
                 every = [points[i * len(points) // task.points][split] for i in range(task.points)]
@@ -128,17 +131,9 @@ class Exhaustive:
             "load": stages["load"] * 0.5,
             "interpolate": stages["interpolate"] * part,
             "forward": stages["forward"] * part,
-            "reduce": (stages["pass"] - stages["forward"]) * part + stages["profile"],
+            "reduce": stages["metrics"] * part + stages["profile"],
             "write": stages["write"],
         }
-
-
-@contextlib.contextmanager
-def _forwards(model: Any, stages: Stages) -> Iterator[None]:
-    """A stage of the model's calls. There is none where it is compiled to a graph that isn't called."""
-    began: list[Seconds] = []
-    with outermost(model, lambda *_: began.append(stages.begin()), lambda: stages.end("forward", began.pop())):
-        yield
 
 
 def task_of(task: PairTask, points: int) -> PairTask:

@@ -57,3 +57,8 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         figures = [asdict(figure) for figure in self.figures]
         return {"about": self.about, "figures": figures, "notes": self.notes, "raw": self.raw}
+
+
+def count_of(number: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {noun}" + ("s" if number != 1 else "")

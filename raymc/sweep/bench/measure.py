@@ -14,11 +14,11 @@ from raymc.connectivity.tiles import fewest_loads
 from raymc.specs.errors import RaymcError
 from raymc.specs.progress import Progress, Silent
 from raymc.specs.sweep import SweepSpec
-from raymc.sweep.bench.clock import ratio
+from raymc.sweep.bench.beside import beside
 from raymc.sweep.bench.exactness import Against, against, decided, rounded
 from raymc.sweep.bench.exhaustive import Compared, Exhaustive, task_of
-from raymc.sweep.bench.figures import Asked, Report
-from raymc.sweep.bench.machine import machine, matrix_rate, operations, peak_memory
+from raymc.sweep.bench.figures import Asked, Report, count_of
+from raymc.sweep.bench.machine import machine, peak_memory
 from raymc.sweep.bench.overhead import trained
 from raymc.sweep.bench.place import Place, hold
 from raymc.sweep.bench.scaling import counts_of, scaled
@@ -31,7 +31,6 @@ from raymc.tasks import backbones
 
 _TOLERANCE = 1e-3  # nats, of adaptive profiles of a sweep that has none
 _FEWEST = 4  # interior points of a profile that stands for a longer one
-_GIGA = 1e9
 
 
 def bench(
@@ -103,7 +102,11 @@ class _Bench:
         load, cpus = report.about["machine"]["load_before"], report.about["machine"]["cpus"]
         if load is not None and load > cpus / 2:
             report.notes.append(f"the machine was busy (load {load:g} on {cpus} CPUs): ratios of wall time say little")
-        compared, one = self._exhaustive()
+        self.progress.say("exhaustive profiles beside bare forward passes")
+        compared, one = beside(report, place, self.tasks[0], asked.rounds)
+        if self.device != "cpu":  # what it is for
+            (task, *_) = place.tasks(points, None, "bf16")
+            beside(report, place, task_of(task, self.tasks[0].points), asked.rounds)
         whole = [(self.tasks[0], min(compared.evaluator, key=lambda taken: taken.wall), compared.profiles)]
         for task in self.tasks[1:]:
             ends = place.ends(one.evaluator, task)
@@ -125,54 +128,16 @@ class _Bench:
             own = against(place, one.evaluator, own_tasks, whole)
         self._against("own settings", own, f"as the sweep has it: {_how(spec)}, {precision} ({reason})")
         stages = self._stages(one, compared)
+        report.about["chosen"] = dict(one.evaluator.running.chosen)
         self._memory_and_scaling(one, compared)
         self._calibrate(compared, stages, own, precision)
 
     # Parts ----------------------------------------------------------------------------------------------------------
 
-    def _exhaustive(self) -> tuple[Compared, Exhaustive]:
-        report, task, place = self.report, self.tasks[0], self.place
-        self.progress.say("exhaustive profiles beside bare forward passes")
-        one = Exhaustive(place, task)
-        done = operations(one.once)
-        compared = one.compare(self.asked.rounds)
-        passes = compared.passes // len(task.splits)
-        bare = median(taken.wall for taken in compared.bare) / passes
-        tokens = sum(profile.tokens for profile in compared.profiles)
-        report.raw["exhaustive"] = {
-            "bare": [asdict(taken) for taken in compared.bare],
-            "evaluator": [asdict(taken) for taken in compared.evaluator],
-            "inside_passes": compared.inside,
-            "passes": compared.passes,
-            "tokens_per_point": tokens,
-        }
-        of = f"{_count(len(compared.bare), 'round')} of {compared.passes} passes, in turn"
-        every = "all row sets, fp32, fixed weights"
-        report.add("bare pass", bare, "s", f"{every}; {of}")
-        report.add("bare tokens", tokens / bare, "/s", "real tokens, no padding")
-        rate = matrix_rate(place.device, "fp32")
-        report.raw["operations"] = {"per_pass": done, "matrix_rate": rate}
-        if done:
-            report.add(
-                "bare rate", done / bare / _GIGA, "GFLOP/s", "matrix products of a bare pass, as torch counts them"
-            )
-            report.add("matrix rate", rate / _GIGA, "GFLOP/s", "a large square product, fp32, the fastest of many")
-        said = f"bare seconds / evaluator's, endpoints held; {of}"
-        report.add("efficiency", ratio(compared.bare, compared.evaluator), "", said)
-        if self.device == "cpu":
-            by_cpu = ratio(compared.bare, compared.evaluator, "cpu")
-            report.add("efficiency, processor", by_cpu, "", "likewise, by processor time: others' load counts less")
-        inside = median(b.wall / s for b, s in zip(compared.bare, compared.inside, strict=True))
-        report.add("efficiency of passes", inside, "", "bare seconds / the evaluator's in passes alone")
-        chosen = getattr(one.evaluator, "chosen", None)
-        if chosen:
-            report.raw["chosen"] = report.about["chosen"] = chosen
-        return compared, one
-
     def _against(self, name: str, found: Against, how: str) -> None:
         report = self.report
         report.raw[name.replace(" ", "_")] = found.as_dict()
-        over = _count(len(found.seconds), "pair")
+        over = count_of(len(found.seconds), "pair")
         report.add(f"{name} passes", mean(found.passes), "a path", f"interior, a row set, the mean; {over}; {how}")
         report.add(f"{name} speed", found.faster, "x", f"exhaustive fp32 seconds / its seconds, whole pairs; {over}")
         report.add(
@@ -185,8 +150,6 @@ class _Bench:
         self.progress.say("stage by stage, and what is written")
         report, place = self.report, self.place
         found = one.stages(compared.profiles)
-        if not found["forward"].wall:  # what is compiled to one graph isn't called
-            found["forward"] = compared.bare[-1]
         by = "wall" if self.device != "cpu" else "cpu"
         summed = sum(getattr(found[name], by) for name in ("interpolate", "forward", "reduce", "write"))
         whole = median(getattr(taken, by) for taken in compared.evaluator)
@@ -202,7 +165,7 @@ class _Bench:
             "interpolate": (stages["interpolate"], f"{stages['interpolate'] / points:.2g} s a point"),
             "forward": (stages["forward"], f"{stages['forward'] / points:.2g} s a point"),
             "reduce": (stages["reduce"], "losses, metrics, bootstrap"),
-            "write": (shown.write / shown.pairs, f"{kept} of {_count(shown.pairs, 'pair')}"),
+            "write": (shown.write / shown.pairs, f"{kept} of {count_of(shown.pairs, 'pair')}"),
         }
         spent = sum(seconds for seconds, _ in pair.values())
         report.raw["stages"] = {
@@ -279,10 +242,6 @@ class _Bench:
 def _shorter(points: int) -> int:
     """The fewest points that are among `points` evenly spaced ones, with enough of them inside."""
     return next(each + 1 for each in range(_FEWEST, points) if (points - 1) % each == 0) if points > _FEWEST else points
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
 
 
 def _how(spec: SweepSpec) -> str:

@@ -127,6 +127,7 @@ class Place:
             device=self.device,
             cache_bytes=resources.cache,
             token_budget=resources.token_budget,
+            compile=resources.compile,
         )
 
     # What it is ---------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def scaled(
     most = max(counts)
     gpus = 1.0 / most if place.device.startswith("cuda") else 0.0
     resources = place.spec.resources.evaluator
-    settings = EvaluatorSettings(place.store.uri, 1.0, gpus, resources.cache, resources.token_budget)
+    settings = EvaluatorSettings(place.store.uri, 1.0, gpus, resources.cache, resources.token_budget, resources.compile)
 
     def work(number: int) -> Work:
         task, known = tasks[number % len(tasks)], ends[number % len(tasks)]

@@ -24,6 +24,7 @@ def print_report(report: Report) -> None:
         f"work     sweep {about['sweep']}, {about['pairs_measured']} of the pairs of {about['minima']} minima, "
         f"{about['curve']} path; {sets}",
     ]
+    lines += [f"{name:<8} {how}" for name, how in about["chosen"].items()]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     table = Table()
