@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     Task = EndpointTask | PairTask | LineTask | TraceTask
 
+_ON_CPU, _ON_GPU = 2048, 16384  # padded tokens a batch: what a core's share of the cache holds; what fills a GPU
 _ROW_TABLES = 8  # of endpoints, kept at once
 _MODELS = 2  # kept at once: pairs across tasks go to and fro between two heads
 
@@ -50,7 +51,7 @@ Ends = Mapping[str, tuple[Evaluation | None, Evaluation | None]]
 class Evaluator:
     """One worker's evaluator. Keeps few models, and endpoints as flat vectors within bounds: see Endpoints.
 
-    `compile`: see Running, whose `chosen` says in `running` how passes are made.
+    `token_budget`: padded tokens a batch. `compile`: see Running, whose `chosen` says in `running` how passes are made.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class Evaluator:
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
         near_bytes: int | None = None,
-        token_budget: int = 4096,
+        token_budget: int | None = None,
         compile: Switch = "auto",
     ):
-        self._store, self._sets, self._token_budget, self._device = store, sets, token_budget, device
+        self._store, self._sets, self._device = store, sets, device
+        self.token_budget = token_budget or (_ON_CPU if torch.device(device).type == "cpu" else _ON_GPU)
         self.running = Running(device, compile)
         self._scorers: dict[tuple[str, str], RowScorer] = {}
         self._models: OrderedDict[tuple[str, Computed], PointModel] = OrderedDict()
@@ -261,7 +263,7 @@ class Evaluator:
         if made.tokenizer not in self._sets.tokens:
             raise RaymcError(f"{made.trial.key} has a tokenizer that split {split} was not read with")
         tokens = self._sets.tokens[made.tokenizer][split]
-        scorer = make_scorer(self._sets.kind, tokens, self._token_budget, self._device, rows)
+        scorer = make_scorer(self._sets.kind, tokens, self.token_budget, self._device, rows)
         if rows is None:
             self._scorers[known] = scorer
         return scorer

@@ -24,7 +24,7 @@ class EvaluatorSettings:
     cpus: float
     gpus: float
     cache_bytes: int
-    token_budget: int
+    token_budget: int | None
     compile: Literal["auto", "on", "off"] = "auto"
 
 

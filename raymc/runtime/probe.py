@@ -30,7 +30,7 @@ class Probe:
     tolerance: float
     on_any_machine: bool
     cache_bytes: int
-    token_budget: int
+    token_budget: int | None
 
 
 def probe(what: Probe, shape: Shape, stop: threading.Event) -> dict[str, Decision] | None:

@@ -55,7 +55,9 @@ class EvaluatorResources(Spec):
     cpus: Positive = Field(default=1.0, description="CPUs an actor; its torch threads")
     gpus: Gpus = "auto"
     cache: Bytes = Field(default=2 * 2**30, description="bytes of endpoints an actor keeps, such as 2GiB")
-    token_budget: Count = Field(default=4096, description="padded tokens a batch")
+    token_budget: Count | None = Field(
+        default=None, description="padded tokens a batch; left out: 2048 on a CPU, 16384 on a GPU"
+    )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="auto: CUDA graphs where a GPU is faster with them; on: torch.compile"
     )

@@ -41,7 +41,7 @@ class Exhaustive:
         self.place, self.task, self.clock = place, task, Clock(place.device)
         self.evaluator: Evaluator = place.evaluator()
         self.ends: Ends = place.ends(self.evaluator, task)
-        budget = place.spec.resources.evaluator.token_budget
+        budget = self.evaluator.token_budget
         self.bare: list[Pass] = []
         for key in dict.fromkeys(lender_of(task, split) or task.a for split in task.splits):
             model = plain_model(place.store, key, place.made(key), task.space, place.device, task.precision)

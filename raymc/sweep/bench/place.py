@@ -164,7 +164,7 @@ class Place:
                 split: {"rows": len(self.tokens(task.a, split)), "tokens": evaluator.scorer(task.a, split).tokens}
                 for split in task.splits
             },
-            "token_budget": self.spec.resources.evaluator.token_budget,
+            "token_budget": evaluator.token_budget,
         }
 
 
