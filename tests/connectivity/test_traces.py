@@ -113,8 +113,8 @@ def test_rows_and_what_they_add_up_to_are_those_of_transformers(store, pair, eva
 
 def test_ends_are_read_from_their_rows_and_not_scored_again(store, pair, evaluator, monkeypatch):
     passes: list[int] = []
-    plain = Scorer.by_row
-    monkeypatch.setattr(Scorer, "by_row", lambda self, model: passes.append(self.rows) or plain(self, model))
+    plain = Scorer.collect
+    monkeypatch.setattr(Scorer, "collect", lambda self, steps: passes.append(self.rows) or plain(self, steps))
     found, worker = pair(), evaluator(store)
     run(found, worker)
     assert sorted(passes) == sorted([13, 7] * 2 + [13, 7] * 3)  # of two ends, and of three points between
