@@ -40,7 +40,7 @@ def storage(undisturbed, copied, tmp_path) -> Path:
 
 
 def test_a_run_killed_in_mid_fit_goes_on_to_the_same_bits(start, raymc, spec, storage, undisturbed, wait_for, end):
-    process = start("run", spec, "--storage", storage, *ARGUMENTS)
+    process = start("run", spec, "--storage", storage, *ARGUMENTS, all_cpus=False)
 
     def curves() -> list[Path]:
         return list((storage / "curves").glob("*/MANIFEST.json"))

@@ -39,7 +39,7 @@ connectivity:
   tasks:
     village: {dataset: VILLAGE, max_length: 32}
     sea: {dataset: SEA, max_length: 32, splits: [test]}
-tracking: {log_every: 2}
+tracking: {enabled: false}
 """
 
 

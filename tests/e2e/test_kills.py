@@ -51,7 +51,7 @@ def minima(storage: Path) -> int:
 def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, storage, undisturbed, wait_for, end):
     arguments = ("run", spec, "--storage", storage, "--json", *LONG)
 
-    process = start(*arguments)
+    process = start(*arguments, all_cpus=False)
     wait_for(process, lambda: minima(storage) >= 1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)

@@ -118,7 +118,7 @@ def test_python_run_without_tracking(spec, pretrained, on_one_cpu):
 
 def test_lora_minima_in_merged_weights(raymc, spec, pretrained):
     done = raymc(
-        *("run", spec, "--storage", pretrained, "--json"),
+        *("run", spec, "--storage", pretrained, "--json", "--set", "tracking.enabled=false"),
         *("--set", "tuning={method: lora, rank: 2}", "--set", "axes={seeds.order: [1, 2], tuning.rank: [2, 3]}"),
     )
     assert done.code == 0, done.err

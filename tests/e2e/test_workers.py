@@ -17,7 +17,7 @@ BACKBONE = (
 )
 COMMON = [
     *("--set", "axes={seeds.order: [1]}", "--set", "train.dropout=0.0"),
-    *("--set", "tracking.enabled=false", "--json"),
+    *("--set", "tracking.enabled=false", "--set", "resources.evaluator.actors=1", "--json"),
 ]
 
 
