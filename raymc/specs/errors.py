@@ -24,6 +24,10 @@ class TrainingFault(RaymcError):
     """A fault of the trial itself (non-finite loss, a target module that isn't there): retrying can't help."""
 
 
+class StorageFault(RaymcError):
+    """The storage can't be written or reached: no pair or trial is at fault, a run stops and keeps what is finished."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong in a spec. `line` and `column` count from 1; every text is one printable line."""

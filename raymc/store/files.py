@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, StorageFault
 from raymc.store import layout
+from raymc.store.objects import Objects
 
 _STALE_SECONDS = 7 * 24 * 3600
 
@@ -26,6 +27,7 @@ class Files:
             raise RaymcError(f"storage {uri}: only a local or shared folder can be used, not {text.split('://')[0]}://")
         self.root = Path(text).expanduser().resolve()
         self.seconds = 0.0  # that results took to write, through this object
+        self.objects = Objects(self.root)
 
     @property
     def uri(self) -> str:
@@ -74,7 +76,7 @@ class Files:
         try:
             yield
         except OSError as error:
-            raise RaymcError(f"storage {self.root} can't be written: {error.strerror or error}") from error
+            raise StorageFault(f"storage {self.root} can't be written: {error.strerror or error}") from error
 
     def scratch(self, name: str) -> Path:
         """A name for a temporary folder of a process; whoever makes it removes it."""
