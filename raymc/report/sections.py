@@ -49,7 +49,7 @@ def print_section(section: Shown, names: Mapping[str, str], rows: int) -> None:
     for line in (*section.definition.split("\n"), *section.notes):
         if line:
             console.print(f"  {line}", markup=False, highlight=False)
-    figures = [f"{name} {_cell(value)}" for name, value in section.figures.items() if not isinstance(value, dict)]
+    figures = [f"{name} {cell(value)}" for name, value in section.figures.items() if not isinstance(value, dict)]
     if figures:
         console.print("  " + "; ".join(figures), markup=False, highlight=False)
     if section.table is not None:
@@ -77,7 +77,7 @@ def print_export(table: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
 def _table(frame: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str] = ()) -> Table:
     """The columns `shown` (all, if none are named); those with bounds as `value [low, high]`."""
     columns = [str(name) for name in frame.columns]
-    bounds = {name: found for name in columns if (found := _bounds(name, columns)) is not None}
+    bounds = {name: found for name in columns if (found := bounds_of(name, columns)) is not None}
     inside = {bound for both in bounds.values() for bound in both}
     kept = [name for name in shown or columns if name in columns and name not in inside]
     table = Table()
@@ -87,15 +87,15 @@ def _table(frame: pd.DataFrame, names: Mapping[str, str], shown: Sequence[str] =
     for _, row in frame.iterrows():
         cells = []
         for name in kept:
-            text = names.get(row[name], str(row[name])) if name in OF_MINIMA else _cell(row[name])
+            text = names.get(row[name], str(row[name])) if name in OF_MINIMA else cell(row[name])
             if name in bounds:
-                text += f" [{', '.join(_cell(row[bound]) for bound in bounds[name])}]"
+                text += f" [{', '.join(cell(row[bound]) for bound in bounds[name])}]"
             cells.append(escape(text))
         table.add_row(*cells)
     return table
 
 
-def _bounds(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
+def bounds_of(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
     """The columns with a value's interval: NAME_low and NAME_high, or low and high (with a suffix) of an effect."""
     for base in ("effect", "difference"):
         if name.startswith(base):
@@ -105,7 +105,8 @@ def _bounds(name: str, columns: Sequence[str]) -> tuple[str, str] | None:
     return (low, high) if low in columns and high in columns else None
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value in few characters: numbers to four decimals, of very small and large ones three digits; none is a dot."""
     if value is None or (isinstance(value, float) and value != value):
         return "·"
     if isinstance(value, float):
