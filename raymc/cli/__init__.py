@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from raymc.cli.parser import parser
-from raymc.cli.verbs import BAD_INPUT, DONE, INTERRUPTED, schema
-from raymc.specs.errors import RaymcError
+from raymc.cli.verbs import BAD_INPUT, DONE, INTERRUPTED, UNREACHABLE, schema
+from raymc.specs.errors import RaymcError, Unreachable
 
 __all__ = ["main", "parser", "schema"]
 
@@ -18,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.verb(options)
+    except Unreachable as error:
+        print(error, file=sys.stderr)
+        return UNREACHABLE
     except RaymcError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

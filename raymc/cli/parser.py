@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from raymc.cli import verbs
+from raymc.cli import jobs, verbs
 
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="raymc",
         description="Mode connectivity of language models: one YAML in, a connectivity matrix out.",
-        epilog="exit codes: 0 done, 2 bad input, 3 partly failed, 130 interrupted",
+        epilog="exit codes: 0 done, 2 bad input, 3 partly failed, 4 no cluster or no right token, 130 interrupted",
     )
     root.add_argument("--version", action="version", version=f"raymc {version()}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -108,6 +108,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--address", metavar="RAY", help="Ray cluster to join (default: one started here)")
     sub.add_argument("--json", action="store_true", help="counts as a JSON object on the last line of stdout")
     sub.add_argument("-v", "--verbose", action="store_true", help="show what Ray and the libraries print")
+
+    jobs.add_verbs(verb, overrides)
 
     sub = verb("show", verbs.show, "the connectivity matrix of a sweep that was run")
     named(sub)

@@ -15,7 +15,7 @@ from raymc.specs.errors import SpecError
 if TYPE_CHECKING:
     from raymc.sweep.results import Sweep
 
-DONE, BAD_INPUT, PARTLY_FAILED, INTERRUPTED = 0, 2, 3, 130
+DONE, BAD_INPUT, PARTLY_FAILED, UNREACHABLE, INTERRUPTED = 0, 2, 3, 4, 130
 
 
 def _load(path: str, overrides: Sequence[str]) -> tuple[Any, Any]:

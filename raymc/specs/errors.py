@@ -9,6 +9,10 @@ class RaymcError(Exception):
     """Bad input or a place that can't be used; the message is one line that says where, what, and what instead."""
 
 
+class Unreachable(RaymcError):
+    """A cluster that doesn't answer, or refuses the token (exit code 4)."""
+
+
 class CorruptArtefact(RaymcError):
     """A stored file whose content is not what was written (hash, size or form differs)."""
 

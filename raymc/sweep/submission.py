@@ -1,0 +1,182 @@
+"""What is sent to a cluster for a sweep: its resolved spec, a start, and no more; under which id and environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from raymc.specs.errors import RaymcError, SpecError
+from raymc.specs.keys import key_of
+from raymc.specs.sweep import SweepSpec
+from raymc.sweep import job_start
+from raymc.sweep.check import Locate, unlocated
+
+STOP_SECONDS = 60  # that a stopped run has to end cleanly before it is killed; Ray's own 3 are too few for a checkpoint
+
+_HOW_ONLY = ("description", "resources", "failure", "tracking")  # what a sweep computes doesn't depend on these
+_PLACES = ("path", "backbone", "uri", "base", "tokenizer", "start")  # fields that may name a local file or folder
+_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A sweep as it is sent. `id`: its first attempt's. `files`: by their path in the job's folder.
+
+    `environment`: variables sent by value, for all to see who may see the job. `needs`: names of secrets, which the
+    cluster's nodes must have of their own. `places`: local paths that its nodes must see.
+    """
+
+    id: str
+    spec: SweepSpec
+    version: str
+    needs: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    with_code: bool = False
+
+    @property
+    def entrypoint(self) -> str:
+        return "exec python start.py"
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        sent = {"version": self.version, "needs": self.needs}
+        files = {
+            "spec.json": self.spec.model_dump_json().encode(),
+            "job.json": json.dumps(sent).encode(),
+            "start.py": Path(job_start.__file__).read_bytes(),
+        }
+        return files | (dict(_code()) if self.with_code else {})
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is kept beside the job, and enough to submit it again; never a secret."""
+        return {
+            "raymc": self.id,
+            "version": self.version,
+            "sweep": self.spec.name,
+            "storage": str(self.spec.storage),
+            "needs": ",".join(self.needs),
+            "code": "sent" if self.with_code else "",
+            "spec": self.spec.model_dump_json(),
+        }
+
+    @property
+    def places(self) -> list[str]:
+        return sorted(set(_local_places(self.spec.model_dump(mode="json"))))
+
+    def attempt(self, number: int) -> str:
+        """The id of an attempt, from 1."""
+        return self.id if number == 1 else f"{self.id}-{number}"
+
+
+def prepare(
+    spec: SweepSpec,
+    *,
+    storage: str | None = None,
+    tracking: str | None = None,
+    env: Sequence[str] = (),
+    with_code: bool = False,
+    written: object = None,
+    locate: Locate = unlocated,
+) -> Submission:
+    """What to send for a sweep. `written`: its storage as the spec's file has it. `env`: names of variables.
+
+    Raises SpecError where the storage is none that all nodes can reach, and RaymcError for a variable that isn't set
+    or an address with a password in it.
+    """
+    import raymc
+
+    where = storage if storage is not None else (spec.storage if written is None else written)
+    if not isinstance(where, str) or not (where.startswith("/") or "://" in where):
+        said = f", not {where!r}" if where else ""
+        message = (
+            "a cluster needs a place that all its nodes reach: an absolute path in a shared folder, "
+            f"s3://BUCKET/PREFIX or gs://BUCKET/PREFIX{said} (here, or as --storage)"
+        )
+        raise SpecError([locate(("storage",), message)])
+    uri = tracking or spec.tracking.uri
+    for name, address in (("storage", where), ("tracking.uri", uri)):
+        if _has_password(address):
+            hint = "; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if name == "tracking.uri" else ""
+            message = f"a password in an address is seen by all who see the job; give it to the nodes instead{hint}"
+            raise SpecError([locate(tuple(name.split(".")), message)])
+    if uri != spec.tracking.uri:
+        spec = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"uri": uri})})
+    spec = spec.model_copy(update={"storage": where})
+    needs, values = _environment(env)
+    return Submission(submission_id(spec), spec, raymc.__version__, needs, values, with_code)
+
+
+def submission_id(spec: SweepSpec) -> str:
+    """`raymc-NAME-HASH`: the same for all that computes the same into the same storage."""
+    content = spec.model_dump(mode="json", exclude=set(_HOW_ONLY))
+    return f"raymc-{spec.name}-{key_of(content)[:10]}"
+
+
+def of_metadata(metadata: Mapping[str, str], environment: Mapping[str, str]) -> Submission:
+    """What a job was made of. Raises RaymcError where another raymc's spec can't be read."""
+    import raymc
+
+    try:
+        spec = SweepSpec.model_validate_json(metadata["spec"])
+    except (KeyError, ValueError) as error:
+        raise RaymcError(f"{metadata['raymc']}: its spec is not one that raymc {raymc.__version__} reads") from error
+    needs = tuple(name for name in metadata.get("needs", "").split(",") if name)
+    values = {name: value for name, value in environment.items() if name != "RAY_JOB_STOP_WAIT_TIME_S"}
+    return Submission(metadata["raymc"], spec, raymc.__version__, needs, values, bool(metadata.get("code")))
+
+
+def _environment(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """(names of secrets, which stay here; other variables with their values). Raises RaymcError."""
+    needs, values = [], {}
+    for name in dict.fromkeys(names):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise RaymcError(
+                f"--env takes the name of a variable, as in --env HF_HUB_OFFLINE, not {name.partition('=')[0]!r}"
+            )
+        if _SECRET.search(name):
+            needs.append(name)
+        elif name not in os.environ:
+            raise RaymcError(f"--env {name}: not set here")
+        elif _has_password(os.environ[name]):
+            raise RaymcError(
+                f"--env {name}: it holds a password, which all who see the job would see; set it on the nodes"
+            )
+        else:
+            values[name] = os.environ[name]
+    return tuple(needs), values
+
+
+def _has_password(address: object) -> bool:
+    if not isinstance(address, str) or "://" not in address:
+        return False
+    try:
+        return bool(urlsplit(address).password)
+    except ValueError:
+        return False
+
+
+def _code() -> Iterator[tuple[str, bytes]]:
+    """raymc's own sources."""
+    import raymc
+
+    home = Path(str(raymc.__file__)).parent
+    for path in sorted((*home.rglob("*.py"), home / "py.typed")):
+        yield f"raymc/{path.relative_to(home).as_posix()}", path.read_bytes()
+
+
+def _local_places(node: Any, name: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _local_places(value, str(key).rsplit(".", 1)[-1])
+    elif isinstance(node, list):
+        for value in node:
+            yield from _local_places(value, name)
+    elif isinstance(node, str) and name in _PLACES and node.startswith("/"):
+        yield node
