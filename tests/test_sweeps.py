@@ -57,6 +57,13 @@ def test_the_schema_is_the_present_one(capsys):
     )
 
 
+def test_the_reference_is_the_code_s(capsys: pytest.CaptureFixture[str]):
+    assert main(["schema", "--markdown"]) == 0
+    assert (FOLDER / "REFERENCE.md").read_text() == capsys.readouterr().out, (
+        "raymc schema --markdown > sweeps/REFERENCE.md"
+    )
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=label)
 def test_it_validates_and_can_be_planned(path, request, tmp_path, monkeypatch, capsys):
     spec = load_spec(path)

@@ -150,7 +150,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--out", required=True, metavar="DIR", help="a folder that isn't there yet")
     sub.add_argument("--json", action="store_true", help="provenance and scores as JSON")
 
-    verb("schema", verbs.print_schema, "the JSON Schema of a sweep, for editors")
+    sub = verb("schema", verbs.print_schema, "the JSON Schema of a sweep, for editors")
+    sub.add_argument("--markdown", action="store_true", help="a page to read, with every field and its default")
     return root
 
 

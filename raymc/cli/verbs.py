@@ -235,8 +235,13 @@ def export(options: argparse.Namespace) -> int:
 
 
 def print_schema(options: argparse.Namespace) -> int:
-    """The JSON Schema of a sweep."""
-    print(json.dumps(schema(), indent=1))
+    """The JSON Schema of a sweep, or the same as a page to read."""
+    if options.markdown:
+        from raymc.specs.reference import reference
+
+        print(reference(schema()), end="")
+    else:
+        print(json.dumps(schema(), indent=1))
     return DONE
 
 

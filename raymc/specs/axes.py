@@ -22,11 +22,13 @@ class RangeAxis(Spec):
     same values have the same keys.
     """
 
-    low: Number
-    high: Number
-    step: Number | None = None
-    count: Length | None = None
-    scale: Literal["linear", "log"] = "linear"
+    low: Number = Field(description="the first value")
+    high: Number = Field(description="the last value")
+    step: Number | None = Field(default=None, description="between values; or `count`")
+    count: Length | None = Field(default=None, description="of values; or `step`")
+    scale: Literal["linear", "log"] = Field(
+        default="linear", description="evenly spaced as they are or by their logarithms"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> RangeAxis:
@@ -61,11 +63,11 @@ class RangeAxis(Spec):
 class SampleAxis(Spec):
     """`count` random draws; the same axis and seed give the same draws everywhere, and a higher count adds to them."""
 
-    sample: Literal["uniform", "loguniform", "integers"]
-    low: Number
-    high: Number
-    count: Length
-    seed: Seed = 0
+    sample: Literal["uniform", "loguniform", "integers"] = Field(description="distribution")
+    low: Number = Field(description="the least value")
+    high: Number = Field(description="the greatest value")
+    count: Length = Field(description="of draws")
+    seed: Seed = Field(default=0, description="of the draws")
 
     @model_validator(mode="after")
     def _bounds(self) -> SampleAxis:

@@ -80,7 +80,7 @@ class Floor(Spec):
     """The quality that an endpoint needs to count in conclusions."""
 
     metric: str = Field(default="accuracy", description="loss (at most `value`), or a metric (at least `value`)")
-    value: Number
+    value: Number = Field(description="the least that counts (of the loss: the most)")
     split: str | None = Field(default=None, description="row set; left out: the first")
 
     @field_validator("value")
@@ -117,7 +117,9 @@ class ConnectivitySpec(Spec):
         description="evenly spaced values of t in [0, 1], both ends counted (the paper: 24 plus the ends), each "
         "evaluated; or adaptive: as few of them as an error bound allows",
     )
-    splits: tuple[str, ...] = Field(default=("validation",), min_length=1)
+    splits: tuple[str, ...] = Field(
+        default=("validation",), min_length=1, description="splits of the task that ends and paths are scored on"
+    )
     tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], ScoredTask] = Field(
         default={}, description="tasks to score on, by name; left out: the sweep's own task"
     )
@@ -128,7 +130,7 @@ class ConnectivitySpec(Spec):
         description="of parameter-efficient minima: delta_w (merged weights; free of the gauge of LoRA's A and B) or "
         "factors (what the method trains); auto: delta_w for LoRA, factors for the rest. Full minima have one space",
     )
-    planes: tuple[PlaneSpec, ...] = ()
+    planes: tuple[PlaneSpec, ...] = Field(default=(), description="planes through three minima, each a grid of losses")
     rows: Flag = Field(
         default=True,
         description="keep every row's loss and prediction at every point of a path, for intervals at any "

@@ -22,15 +22,15 @@ class FitSpec(Spec):
 
     steps: Count = Field(default=300, description="updates (of autoneb: in each cycle)")
     batch_size: Count = Field(default=32, description="global: rows per update")
-    optimizer: Literal["adamw", "adafactor", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adafactor", "sgd"] = Field(default="adamw", description="of the bends")
     learning_rate: Positive | None = Field(default=None, description="left out: 1e-4, of gates 0.05")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         default="linear",
         description="a rate that stays high leaves noise in the bends, which a flat path then pays for",
     )
     warmup: Fraction = Field(default=0.1, description="share of the steps over which the rate rises from 0")
-    weight_decay: NonNegative = 0.0
-    clip_norm: Positive | None = 1.0
+    weight_decay: NonNegative = Field(default=0.0, description="none on biases and norms")
+    clip_norm: Positive | None = Field(default=1.0, description="of the gradient; null: none")
     t: Literal["uniform", "stratified"] = Field(
         default="uniform", description="draws of t in an update: independent, or one from each of as many equal parts"
     )
@@ -125,12 +125,16 @@ class AlignedCurve(_Curve):
     """Linear to that permutation of b's heads and neurons which lies nearest to a (Ainsworth et al. 2022)."""
 
     curve: Literal["aligned"]
-    permute: tuple[Literal["heads", "neurons"], ...] = Field(default=("heads", "neurons"), min_length=1)
+    permute: tuple[Literal["heads", "neurons"], ...] = Field(
+        default=("heads", "neurons"),
+        min_length=1,
+        description="what may be permuted: attention heads, neurons of feed-forward layers",
+    )
 
 
 class _Bent(_Curve):
-    bends: Count = 1
-    fit: FitSpec = FitSpec()
+    bends: Count = Field(default=1, description="trained points between the ends")
+    fit: FitSpec = Field(default=FitSpec(), description="how the bends are trained")
 
     def _parts(self) -> list[str]:
         return [*super()._parts(), *([str(self.bends)] if self.bends > 1 else [])]
@@ -155,8 +159,10 @@ class GatesCurve(_Curve):
     """
 
     curve: Literal["gates"]
-    groups: Literal["block", "sublayer", "tensor"] = "block"
-    fit: FitSpec = FitSpec()
+    groups: Literal["block", "sublayer", "tensor"] = Field(
+        default="block", description="what shares a gate: a block, a sublayer or a tensor"
+    )
+    fit: FitSpec = Field(default=FitSpec(), description="how the gates are trained")
 
     def _parts(self) -> list[str]:
         return [*super()._parts(), *([self.groups] if self.groups != "block" else [])]
@@ -174,7 +180,7 @@ class AutoNebCurve(_Curve):
         description="a pivot is added where the loss stands higher over its segment's chord than this share "
         "of the chain's height",
     )
-    fit: FitSpec = FitSpec()
+    fit: FitSpec = Field(default=FitSpec(), description="how each cycle relaxes the chain")
 
 
 CurveSpec = Annotated[

@@ -22,7 +22,7 @@ class Adaptive(Spec):
 
 
 class AdaptivePoints(Spec):
-    adaptive: Adaptive = Adaptive()
+    adaptive: Adaptive = Field(default=Adaptive(), description="how few points, within which bound")
 
 
 def _points_variant(value: Any) -> str:
@@ -44,7 +44,7 @@ class AutoPrecision(Spec):
 
 
 class Auto(Spec):
-    auto: AutoPrecision = AutoPrecision()
+    auto: AutoPrecision = Field(default=AutoPrecision(), description="the choice by measured drift")
 
 
 def _precision_variant(value: Any) -> str:

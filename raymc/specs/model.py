@@ -20,20 +20,20 @@ class GrammarBackbone(Spec):
     builtin: Literal["grammar-bert"]
     seed: Seed = Field(default=1, description="initialization, order of the text and masking, all of them")
     steps: Whole = Field(default=1200, description="pre-training updates; 0: random")
-    batch_size: Count = 32
-    learning_rate: Positive = 3e-3
-    warmup: Fraction = 0.1
+    batch_size: Count = Field(default=32, description="sentences per update")
+    learning_rate: Positive = Field(default=3e-3, description="its peak")
+    warmup: Fraction = Field(default=0.1, description="share of the steps over which the rate rises from 0")
     rows: Count = Field(default=8000, description="lines of pre-training text")
     domain: str = Field(default="all", description="lexicon of the text; all: every line from one of its own draw")
-    dropout: BelowOne = 0.0
-    mask_probability: BelowOne = 0.3
+    dropout: BelowOne = Field(default=0.0, description="while it is pre-trained")
+    mask_probability: BelowOne = Field(default=0.3, description="share of the tokens that are masked")
     init_std: Positive = Field(
         default=0.08, description="of the weights at the start; 0.02 learns slowly at this width"
     )
-    hidden_size: Count = 64
-    layers: Count = 2
-    heads: Count = 4
-    intermediate_size: Count = 128
+    hidden_size: Count = Field(default=64, description="width")
+    layers: Count = Field(default=2, description="blocks")
+    heads: Count = Field(default=4, description="attention heads a block")
+    intermediate_size: Count = Field(default=128, description="width of the feed-forward layers")
 
 
 _BACKBONES = {"builtin": "GrammarBackbone", "pretrain": "TextBackbone"}
@@ -54,8 +54,8 @@ Pretrained = GrammarBackbone | TextBackbone  # backbones that raymc trains itsel
 class Perturbation(Spec):
     """Noise on every weight of the backbone: N(0, (scale x the tensor's root mean square)^2), a stream per tensor."""
 
-    scale: Positive
-    seed: Seed = 0
+    scale: Positive = Field(description="share of a tensor's root mean square")
+    seed: Seed = Field(default=0, description="of the noise")
 
 
 class ModelSpec(Spec):
@@ -80,7 +80,7 @@ class ModelSpec(Spec):
         default=None, description="standard deviation of a new head's weights; left out: as the architecture has it"
     )
     perturbation: Perturbation | None = Field(default=None, description="noise on the backbone before tuning")
-    trust_remote_code: Flag = False
+    trust_remote_code: Flag = Field(default=False, description="run code that comes with a checkpoint")
 
     @field_validator("backbone")
     @classmethod

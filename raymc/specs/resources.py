@@ -53,7 +53,9 @@ class TrialResources(Spec):
 class EvaluatorResources(Spec):
     actors: Count | None = Field(default=None, description="left out: as many as the cluster places")
     cpus: Positive = Field(default=1.0, description="CPUs an actor; its torch threads")
-    gpus: Gpus = "auto"
+    gpus: Gpus = Field(
+        default="auto", description="GPUs an actor, a part of one too; auto: one where the cluster has GPUs"
+    )
     cache: Bytes = Field(default=2 * 2**30, description="bytes of endpoints an actor keeps, such as 2GiB")
     token_budget: Count | None = Field(
         default=None, description="padded tokens a batch; left out: 2048 on a CPU, 16384 on a GPU"
@@ -64,20 +66,22 @@ class EvaluatorResources(Spec):
 
 
 class Resources(Spec):
-    trial: TrialResources = TrialResources()
-    evaluator: EvaluatorResources = EvaluatorResources()
+    trial: TrialResources = Field(default=TrialResources(), description="of one training")
+    evaluator: EvaluatorResources = Field(default=EvaluatorResources(), description="of one actor that scores pairs")
 
 
 class Failure(Spec):
     """What may go wrong how often before it is reported."""
 
-    trial_retries: Whole = 2
-    pair_retries: Whole = 2
+    trial_retries: Whole = Field(
+        default=2, description="of a training that dies, before its minimum is reported as failed"
+    )
+    pair_retries: Whole = Field(default=2, description="of a pair whose actor dies, before it is reported as failed")
     checkpoint_every: Whole = Field(default=100, description="steps between checkpoints of a running trial; 0: none")
 
 
 class Tracking(Spec):
-    enabled: Flag = True
+    enabled: Flag = Field(default=True, description="whether MLflow is told of the sweep")
     uri: str | None = Field(default=None, description="MLflow tracking URI; left out: sqlite under the storage")
     experiment: str = Field(default="raymc", min_length=1, description="MLflow experiment")
     log_every: Count = Field(default=10, description="steps between points of the training curve")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -72,23 +72,41 @@ class PointError(RaymcError):
 class SweepSpec(Spec):
     """Everything one sweep does: what is tuned, along which axes, how pairs are joined, on which resources."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    description: str = ""
-    model: ModelSpec
-    task: TaskSpec
-    tuning: Tuning = FullTuning(method="full")
-    train: TrainSpec = TrainSpec()
-    seeds: Seeds = Seeds()
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="in the store, in MLflow and for raymc show",
+    )
+    description: str = Field(default="", description="in your words; shown in MLflow and in the report")
+    model: ModelSpec = Field(description="what is fine-tuned")
+    task: TaskSpec = Field(description="what it is fine-tuned on")
+    tuning: Tuning = Field(default=FullTuning(method="full"), description="how: all parameters, or few")
+    train: TrainSpec = Field(default=TrainSpec(), description="for how long, at which rate")
+    seeds: Seeds = Field(default=Seeds(), description="of each random stream")
     axes: dict[str, Axis] = Field(default={}, description="dotted field: values; every combination is one minimum")
     zip: tuple[dict[str, Axis], ...] = Field(default=(), description="groups of axes that advance together")
     minima: tuple[ExistingMinimum, ...] = Field(
         default=(), description="checkpoints that exist already and take part beside the trained ones"
     )
-    connectivity: ConnectivitySpec = ConnectivitySpec()
-    resources: Resources = Resources()
-    failure: Failure = Failure()
-    tracking: Tracking = Tracking()
-    storage: str | None = Field(default=None, description="folder of the store; left out: ./raymc-store")
+    connectivity: ConnectivitySpec = Field(
+        default=ConnectivitySpec(), description="how minima are joined, and what is scored along the way"
+    )
+    resources: Resources = Field(default=Resources(), description="what a training and an evaluator get")
+    failure: Failure = Field(default=Failure(), description="what is tried again, and how often")
+    tracking: Tracking = Field(default=Tracking(), description="where MLflow is, and how much it is told")
+    storage: str | None = Field(
+        default=None, description="folder of the store, or s3://BUCKET/PREFIX, gs://...; left out: ./raymc-store"
+    )
+
+    @field_validator("storage")
+    @classmethod
+    def _known_scheme(cls, value: str | None) -> str | None:
+        scheme, separator, rest = (value or "").partition("://")
+        if separator and scheme not in ("s3", "gs", "file"):
+            raise ValueError(f"a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not {scheme}://")
+        if separator and not rest.strip("/"):
+            raise ValueError(f"no bucket is named: {scheme}://BUCKET/PREFIX")
+        return value
 
     @field_validator("minima")
     @classmethod

@@ -24,7 +24,7 @@ class HubDataset(Spec):
 
     hub: str = Field(min_length=1, description="hub id, such as stanfordnlp/sst2")
     subset: str | None = Field(default=None, description="configuration of the dataset")
-    revision: str | None = None
+    revision: str | None = Field(default=None, description="branch, tag or commit; left out: the newest")
 
 
 class GrammarDataset(Spec):
@@ -36,11 +36,11 @@ class GrammarDataset(Spec):
 
     builtin: Literal["grammar"]
     domain: str = Field(default="village", description="lexicon of the sentences; the label set is the same")
-    seed: Seed = 0
-    train_rows: Count = 2000
+    seed: Seed = Field(default=0, description="of the sentences")
+    train_rows: Count = Field(default=2000, description="rows to train on")
     train_start: Whole = Field(default=0, description="index of the first row")
-    validation_rows: Count = 500
-    test_rows: Count = 500
+    validation_rows: Count = Field(default=500, description="rows of the validation split")
+    test_rows: Count = Field(default=500, description="rows of the test split")
     label_noise: Fraction = Field(default=0.0, description="share of training rows given a wrong label, exactly")
 
 
@@ -67,7 +67,7 @@ class Subset(Spec):
     are shared keep their places in the order of training. It takes (2 - p) x rows training rows.
     """
 
-    rows: Count
+    rows: Count = Field(description="of the window")
     seed: Seed = Field(default=0, description="of the order that windows are cut from")
     overlap: Fraction = Field(default=1.0, description="share of rows in common with the window of overlap 1")
 
@@ -76,7 +76,7 @@ class TaskSpec(Spec):
     """Single-sentence or sentence-pair classification."""
 
     kind: Literal["classification"] = "classification"
-    dataset: Dataset
+    dataset: Dataset = Field(description="where the rows come from")
     text: str = Field(default="text", description="column of the sentence (of a pair: the first)")
     text_pair: str | None = Field(default=None, description="column of the second sentence")
     label: str = Field(default="label", description="column of the label")
@@ -90,7 +90,7 @@ class TaskSpec(Spec):
     targets: dict[str, str] = Field(
         default={}, description="label name: text that a seq2seq or causal model is to give; left out: the name itself"
     )
-    train_split: str = "train"
+    train_split: str = Field(default="train", description="the split that is trained on")
     subset: Subset | None = Field(default=None, description="training rows; left out: all of them")
     label_noise: Fraction = Field(default=0.0, description="share of training rows given a wrong label, exactly")
     noise_seed: Seed = Field(default=0, description="which rows, and which wrong label; more noise contains less")

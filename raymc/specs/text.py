@@ -35,10 +35,10 @@ class TextFiles(Spec):
 class HubText(Spec):
     """Text of a dataset of the Hugging Face hub: its split train, and validation (else as for files)."""
 
-    hub: str = Field(min_length=1)
-    subset: str | None = None
-    revision: str | None = None
-    column: str = Field(default="text", min_length=1)
+    hub: str = Field(min_length=1, description="the dataset's id")
+    subset: str | None = Field(default=None, description="its configuration")
+    revision: str | None = Field(default=None, description="branch, tag or commit; left out: the newest")
+    column: str = Field(default="text", min_length=1, description="that holds the text")
 
 
 Text = Annotated[
@@ -60,7 +60,7 @@ class TrainedTokenizer(Spec):
     vocab_size: Annotated[int, Field(strict=True, ge=300)] = Field(
         default=8000, description="special tokens included (not span's sentinels); less where the text has no more"
     )
-    lowercase: Flag = True
+    lowercase: Flag = Field(default=True, description="whether text is lowercased first")
 
 
 def _tokenizer_kind(value: Any) -> str:
@@ -84,7 +84,7 @@ class TextBackbone(Spec):
         description="masked: BERT's (Devlin et al. 2019); span: T5's corruption of spans (Raffel et al. 2020); causal: "
         "the next token"
     )
-    text: Text
+    text: Text = Field(description="what it is pre-trained on")
     tokenizer: Tokenizer | None = Field(
         default=None,
         description="trained here, or a folder or hub id whose tokenizer is taken; left out: a wordpiece tokenizer "
@@ -103,11 +103,13 @@ class TextBackbone(Spec):
     )
     batch_size: Count = Field(default=32, description="global: sequences per update over all workers")
     max_length: Annotated[int, Field(strict=True, ge=8)] = Field(default=128, description="tokens a sequence")
-    learning_rate: Positive = 1e-3
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: Fraction = 0.06
-    weight_decay: NonNegative = 0.01
-    clip_norm: Positive | None = 1.0
+    learning_rate: Positive = Field(default=1e-3, description="its peak")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="of the rate, after warm-up"
+    )
+    warmup: Fraction = Field(default=0.06, description="share of the steps over which the rate rises from 0")
+    weight_decay: NonNegative = Field(default=0.01, description="none on biases and norms")
+    clip_norm: Positive | None = Field(default=1.0, description="of the gradient; null: none")
     dropout: BelowOne | None = Field(default=None, description="left out: as the architecture has it")
     corruption: Positive = Field(default=0.15, lt=1.0, description="share of tokens masked, or inside corrupted spans")
     span_length: Positive = Field(default=3.0, description="mean tokens of a corrupted span")

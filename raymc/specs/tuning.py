@@ -19,9 +19,9 @@ class LoraTuning(Spec):
     """Low-rank adaptation (Hu et al. 2021) through peft; the head trains too and is part of the point."""
 
     method: Literal["lora"]
-    rank: Count = 8
-    alpha: Positive = 16.0
-    dropout: BelowOne = 0.0
+    rank: Count = Field(default=8, description="of the two factors")
+    alpha: Positive = Field(default=16.0, description="the update is scaled by alpha / rank")
+    dropout: BelowOne = Field(default=0.0, description="on the input of the factors")
     targets: tuple[str, ...] = Field(default=(), description="module name endings; none: peft's choice for the model")
     rslora: Flag = Field(default=False, description="scale by alpha / sqrt(rank) (Kalajdzievski 2023)")
 
@@ -33,9 +33,11 @@ class HoulsbyTuning(Spec):
     """
 
     method: Literal["houlsby"]
-    bottleneck: Count = 64
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
-    bias: Flag = False
+    bottleneck: Count = Field(default=64, description="width of an adapter")
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field(
+        default="gelu", description="between an adapter's two matrices"
+    )
+    bias: Flag = Field(default=False, description="whether both matrices have one")
     init_std: Positive = Field(default=0.02, description="standard deviation of both matrices at the start")
     up_std: NonNegative | None = Field(default=None, description="of the up matrix, where it differs; 0: identity")
     targets: tuple[str, ...] = Field(default=(), description="module name endings; none: known for the architecture")
@@ -45,14 +47,14 @@ class PrefixTuning(Spec):
     """Trained keys and values before those of every layer (Li and Liang 2021) through peft."""
 
     method: Literal["prefix"]
-    tokens: Count = 20
+    tokens: Count = Field(default=20, description="virtual tokens")
 
 
 class PromptTuning(Spec):
     """Trained embeddings before the input's (Lester et al. 2021) through peft."""
 
     method: Literal["prompt"]
-    tokens: Count = 20
+    tokens: Count = Field(default=20, description="virtual tokens")
 
 
 class Ia3Tuning(Spec):
@@ -123,13 +125,15 @@ class TrainSpec(Spec):
     optimizer: Literal["adamw", "adafactor", "sgd"] = Field(
         default="adamw", description="adafactor: no relative steps, no scaling by the parameter (as for T5)"
     )
-    learning_rate: Positive = 5e-5
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    learning_rate: Positive = Field(default=5e-5, description="its peak")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="of the rate, after warm-up"
+    )
     warmup: Fraction = Field(default=0.06, description="share of the steps over which the rate rises from 0")
     weight_decay: NonNegative = Field(default=0.01, description="none on biases and norms")
     betas: tuple[BelowOne, BelowOne] = Field(default=(0.9, 0.999), description="of AdamW")
     momentum: BelowOne = Field(default=0.9, description="of SGD")
-    clip_norm: Positive | None = 1.0
+    clip_norm: Positive | None = Field(default=1.0, description="of the gradient; null: none")
     dropout: BelowOne | None = Field(
         default=None, description="every dropout of the model; left out: as the backbone's config says"
     )

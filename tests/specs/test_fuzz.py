@@ -1,4 +1,4 @@
-"""Whatever a spec says, `raymc validate` takes it or says in located lines what is wrong. RAYMC_FUZZ: how many to try."""
+"""Whatever a spec says, `raymc validate` takes it, or tells its faults in located lines. RAYMC_FUZZ: how many."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EXAMPLES = int(os.environ.get("RAYMC_FUZZ", "80"))
 SHARED = SWEEPS.parents[1] / "shared"  # the sweeps name it from where they lie
 LOCATED = re.compile(r".+:[1-9]\d*:[1-9]\d*: \S.*: \S.*")
 
-words = st.sampled_from(
-    "full lora builtin path hub grammar linear bezier fit steps 1e-4 auto adaptive bf16 all within differ [] {} ~ null "
-    "yes 0x10 .inf -.nan 2026-11-21 !!python/object:os.system &a *a <<: package:json/x ../../.. /dev/null s3://b/p "
-    "seeds.order train model.backbone axes zip".split()
-)
+WORDS = """full lora
+builtin path hub grammar linear bezier fit steps 1e-4 auto adaptive bf16 all within differ [] {} ~ null
+yes 0x10 .inf -.nan 2026-11-21 !!python/object:os.system &a *a <<: package:json/x ../../.. /dev/null s3://b/p
+seeds.order train model.backbone axes zip"""
+words = st.sampled_from(WORDS.split())
 scalars = st.one_of(
     st.none(),
     st.booleans(),
