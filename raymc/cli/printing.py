@@ -55,7 +55,7 @@ def print_where(sweep: Sweep, storage: str | None) -> None:
         if c["total"] or what != "curves"
     )
     print(f"{counts}; {duration(result['seconds'])}")
-    print(f"tables:  {sweep.store.root / 'sweeps' / sweep.name}")
+    print(f"tables:  {sweep.store.where('sweeps', sweep.name)}")
     print(f"again:   raymc show {sweep.name}" + (f" --storage {storage}" if storage else ""))
     uri = result.get("tracking", "")
     if uri.startswith("sqlite:"):

@@ -1,8 +1,9 @@
-"""Files of a storage folder, each written whole or not at all."""
+"""Files of a storage, each written whole or not at all; of object storage, by way of this machine's mirror."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -12,29 +13,43 @@ from pathlib import Path
 
 from raymc.specs.errors import RaymcError, StorageFault
 from raymc.store import layout
-from raymc.store.objects import Objects
+from raymc.store.mirror import Mirror, mirror_root
+from raymc.store.objects import REMOTE, Objects, wait_seconds
 
 _STALE_SECONDS = 7 * 24 * 3600
+_REACHED_SECONDS = 10.0  # at the start of a run an address is rather wrong than away
 
 
 class Files:
-    """A storage folder. Any number of readers and writers, in any number of processes."""
+    """A storage; `root`: its folder, or its mirror's. Any number of readers and writers, in any number of processes."""
 
     def __init__(self, uri: str | Path):
-        """Raises RaymcError for a scheme that isn't supported or a place that can't be written."""
+        """Raises RaymcError for a scheme that isn't supported."""
         text = str(uri).removeprefix("file://")
-        if "://" in text:
-            raise RaymcError(f"storage {uri}: only a local or shared folder can be used, not {text.split('://')[0]}://")
-        self.root = Path(text).expanduser().resolve()
+        scheme, separator, rest = text.partition("://")
         self.seconds = 0.0  # that results took to write, through this object
-        self.objects = Objects(self.root)
+        self.mirror: Mirror | None = None
+        if not separator:
+            self.root = Path(text).expanduser().resolve()
+            self.objects = Objects(self.root)
+            return
+        if scheme not in REMOTE:
+            known = ", ".join(f"{one}://" for one in REMOTE)
+            raise RaymcError(f"storage {uri}: a folder, or one of {known}; not {scheme}://")
+        if not rest.strip("/"):
+            raise RaymcError(f"storage {uri}: no bucket is named ({scheme}://BUCKET/PREFIX)")
+        self.objects = Objects(text.rstrip("/"))
+        self.root = mirror_root(self.objects.uri)
+        self.mirror = Mirror(self.root, self.objects)
 
     @property
     def uri(self) -> str:
-        return str(self.root)
+        """What another process opens the same storage with."""
+        return self.objects.uri
 
     def prepare(self) -> None:
         """Make the folder and see that it can be written. Raises RaymcError."""
+        self.reached()
         with self._writing():
             (self.root / layout.TEMPORARY).mkdir(parents=True, exist_ok=True)
             probe = self.root / layout.TEMPORARY / f"probe-{uuid.uuid4().hex}"
@@ -44,11 +59,43 @@ class Files:
                 if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
+        if self.mirror is not None:
+            name = f"{layout.TEMPORARY}/probe-{uuid.uuid4().hex}"
+            self.objects.put(name, b"")
+            self.objects.delete(name)
+
+    def reached(self) -> None:
+        """See within seconds that object storage can be used. Raises RaymcError."""
+        if self.mirror is not None:
+            self.objects.reached(min(_REACHED_SECONDS, wait_seconds()))
+
     def folder(self, kind: str, key: str) -> Path:
-        return self.root / kind / key
+        """Where a folder's files are to be read, on this machine; see `Store.where` for a name that holds elsewhere.
+
+        Raises CorruptArtefact where object storage has other content than was written.
+        """
+        if self.mirror is None:
+            return self.root / kind / key
+        with self._writing():
+            return self.mirror.folder(kind, key)
+
+    def read_file(self, path: Path) -> bytes:
+        """What `write_file` wrote, as the storage has it now. Raises OSError, FileNotFoundError where there is none."""
+        if self.mirror is None:
+            return path.read_bytes()
+        content = self.objects.get(self._name(path))
+        if content is None:
+            raise FileNotFoundError(path)
+        return content
 
     def write_file(self, path: Path, content: bytes) -> None:
-        """Write a file atomically (temporary name, sync, rename). Raises RaymcError where it can't be written."""
+        """Write a file atomically (temporary name, sync, rename). Raises RaymcError where it can't be written.
+
+        In object storage it is one object; the mirror has it afterwards, as whatever is in a mirror was in the storage.
+        """
+        if self.mirror is not None:
+            self.objects.put(self._name(path), content)
+            self.mirror.wrote(self._name(path))
         temporary = self._temporary(path.name)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +108,32 @@ class Files:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def has_group_file(self, kind: str, group: str, name: str) -> bool:
+        """Whether there is a file KIND/GROUP/NAME; a whole group is looked through at the price of one look."""
+        if self.mirror is None:
+            return (self.root / kind / group / name).is_file()
+        return self.mirror.has_file(kind, group, name)
+
+    def read_group_file(self, kind: str, group: str, name: str, sha256: str) -> bytes:
+        """A file's content; a mirror that lacks it, or has another than the one of this SHA-256, fetches it.
+
+        Raises OSError, FileNotFoundError where there is none.
+        """
+        path = self.root / kind / group / name
+        if self.mirror is not None and not same_content(path, sha256):
+            with self._writing():
+                self.mirror.fetch(kind, group, name)
+        return path.read_bytes()
+
+    def discard(self, kind: str, key: str) -> None:
+        """Remove a folder and all below it, for good; another process may have been faster."""
+        if self.mirror is not None:
+            self.mirror.discard(kind, key)
+        shutil.rmtree(self.root / kind / key, ignore_errors=True)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
@@ -84,3 +157,10 @@ class Files:
 
     def _temporary(self, name: str) -> Path:
         return self.root / layout.TEMPORARY / f"{name.replace('/', '-')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def same_content(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False

@@ -12,8 +12,11 @@ STORAGE/precisions/KEY/N.json  what precision a part of a matrix is computed in,
 STORAGE/calibrations/KEY/N.json  how fast a machine scores pairs of such a network, by a short measured run
 STORAGE/sweeps/NAME/           minima.parquet, profiles.parquet, barriers.parquet, spec.json
 STORAGE/checkpoints/KEY/       a training in progress
+STORAGE/claims/                who computes what at this moment
 STORAGE/set-aside/             what failed its hash, kept for a look
 STORAGE/mlflow.db, mlartifacts/  the default tracking store
+
+In object storage folders with a manifest lie differently, and each machine has a mirror; see raymc.store.mirror.
 """
 
 MINIMA = "minima"
@@ -29,6 +32,8 @@ SWEEPS = "sweeps"
 CHECKPOINTS = "checkpoints"
 SET_ASIDE = "set-aside"
 TEMPORARY = ".tmp"
+LOCKS = ".locks"  # of a mirror
+MANIFESTS = "manifests"  # of object storage
 
 MANIFEST = "MANIFEST.json"
 PROVENANCE = "minimum.json"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from raymc.specs.errors import StorageFault
+from raymc.store.remote import in_a_line, opened, opened_folder, passes
 
 Result = TypeVar("Result")
 
@@ -21,8 +22,8 @@ REMOTE = ("s3", "gs")  # schemes of object storage
 WAIT_SECONDS = 300.0  # how long an outage may last; RAYMC_STORAGE_WAIT sets it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between tries
 _SAID_FIRST, _SAID_EVERY = 3.0, 60.0  # seconds of an outage after which it is said, and said again
+_CHUNK = 4 * 2**20  # bytes read at once
 _ONE_OUTAGE = 60.0  # failures further apart, in seconds, are two outages
-_STATUS = re.compile(r"status code: (\d{3})|error response: (\d{3})|status: (\d{3})")
 _LOG = logging.getLogger("raymc.store")
 
 
@@ -79,6 +80,43 @@ class Objects:
     def get(self, name: str) -> bytes | None:
         """The content, None where there is no such object."""
         return self._reached(lambda: self._read(name))
+
+    def upload(self, name: str, path: Path) -> None:
+        """As put, of a file; large ones go in parts."""
+        import obstore
+
+        self._reached(lambda: obstore.put(self._store, name, path))
+
+    def download(self, name: str, path: Path) -> str:
+        """Write an object into a file; the SHA-256 of what came, "" where there is no such object."""
+        import obstore
+
+        def fetch() -> str:
+            digest = hashlib.sha256()
+            try:
+                chunks = obstore.get(self._store, name).stream(min_chunk_size=_CHUNK)
+                with path.open("wb") as file:
+                    for chunk in chunks:
+                        digest.update(chunk)
+                        _written(file, chunk)
+            except FileNotFoundError as error:
+                _raise_for_bucket(error)
+                return ""
+            return digest.hexdigest()
+
+        return self._reached(fetch)
+
+    def move(self, name: str, to: str) -> None:
+        """Give an object another name; nothing happens where there is none."""
+        import obstore
+
+        def move() -> None:
+            try:
+                obstore.rename(self._store, name, to)
+            except FileNotFoundError as error:
+                _raise_for_bucket(error)
+
+        self._reached(move)
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of all objects in a folder and below, sorted. `prefix` is whole parts of a path: "claims/abc"."""
@@ -154,7 +192,7 @@ class Objects:
     def _store(self) -> Any:
         with self._lock:
             if self._made is None:
-                self._made = _opened(self.uri) if self._scheme in REMOTE else _folder(self.uri)
+                self._made = opened(self.uri) if self._scheme in REMOTE else opened_folder(self.uri)
             return self._made
 
     def _reached(self, call: Callable[[], Result], limit: float | None = None) -> Result:
@@ -167,12 +205,12 @@ class Objects:
                 result = call()
             except (BaseError, OSError) as error:
                 text = str(error)
-                if self._scheme not in REMOTE or not _passes(text):
-                    raise StorageFault(f"storage {self.uri}: {_line(text, self.uri)}") from error
+                if self._scheme not in REMOTE or not passes(text):
+                    raise StorageFault(f"storage {self.uri}: {in_a_line(text, self.uri)}") from error
                 if not self._away.wait(self.uri, pause, text, wait_seconds() if limit is None else limit):
                     waited = self._away.seconds
                     raise StorageFault(
-                        f"storage {self.uri} can't be reached ({_line(text, self.uri)}; waited {waited:.0f} s); "
+                        f"storage {self.uri} can't be reached ({in_a_line(text, self.uri)}; waited {waited:.0f} s); "
                         "everything finished is kept, the same command goes on"
                     ) from error
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -206,7 +244,7 @@ class _Away:
             gone, left = now - self._since, limit - (now - self._since)
             if left > 0 and gone >= _SAID_FIRST and now - self._said >= _SAID_EVERY:
                 self._said = now
-                _LOG.warning("storage %s can't be reached (%s); tried for %.0f s more", uri, _line(text, uri), left)
+                _LOG.warning("storage %s can't be reached (%s); tried for %.0f s more", uri, in_a_line(text, uri), left)
         if left <= 0:
             return False
         time.sleep(min(pause, left))
@@ -220,6 +258,13 @@ class _Away:
                 self._open, self._said = False, 0.0
 
 
+def _written(file: BinaryIO, chunk: Any) -> None:
+    try:
+        file.write(chunk)
+    except OSError as error:  # of this machine's disk
+        raise StorageFault(f"{file.name} can't be written: {error.strerror or error}") from error
+
+
 def wait_seconds() -> float:
     """How long an outage may last. Raises StorageFault for a setting that isn't a number."""
     text = os.environ.get("RAYMC_STORAGE_WAIT", "")
@@ -229,84 +274,7 @@ def wait_seconds() -> float:
         raise StorageFault(f"RAYMC_STORAGE_WAIT is {text!r}, not a number of seconds") from None
 
 
-def _folder(uri: str) -> Any:
-    from obstore.store import LocalStore
-
-    return LocalStore(Path(uri.removeprefix("file://")), mkdir=True)  # creates by a hard link to a whole file
-
-
-def _opened(uri: str) -> Any:
-    """The store of a remote URI, with the credentials that the environment names."""
-    from obstore.store import from_url
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    options: dict[str, Any] = {
-        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=60)},  # `_reached` tries again
-        "client_options": {
-            "timeout": timedelta(minutes=10),  # of one transfer
-            "connect_timeout": timedelta(seconds=5),
-            "allow_http": endpoint.startswith("http://") or bool(os.environ.get("STORAGE_EMULATOR_HOST")),
-        },
-    }
-    if uri.startswith("s3://"):
-        if endpoint:
-            options["endpoint"] = endpoint
-        if not os.environ.get("AWS_ACCESS_KEY_ID") and (provider := _profile()):
-            options["credential_provider"] = provider
-    return from_url(uri, **options)
-
-
-def _profile() -> Any:
-    """Credentials out of ~/.aws and the like, where boto3 is there to read them."""
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        return Boto3CredentialProvider()
-    except (ImportError, ValueError):  # ValueError: boto3 finds none; the machine's own role is asked for then
-        return None
-
-
-def _passes(text: str) -> bool:
-    """Whether an error is one that passes: nothing answered, or a server that is busy or broken."""
-    if "169.254." in text or "metadata.google.internal" in text or "NoSuchBucket" in text:
-        return False
-    status = _status(text)
-    return status >= 500 or status in (408, 429) if status else "HTTP error" in text or "HttpError" in text
-
-
-def _status(text: str) -> int:
-    found = _STATUS.search(text)
-    return int(next(filter(None, found.groups()))) if found else 0
-
-
 def _raise_for_bucket(error: FileNotFoundError) -> None:
     """Of what isn't found: re-raise where it is the bucket itself."""
     if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
         raise error
-
-
-def _line(text: str, uri: str) -> str:
-    """One line that says what is wrong, out of a text that may be long and nested."""
-    scheme, _, rest = uri.partition("://")
-    bucket, status = rest.split("/")[0], _status(text)
-    names = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if scheme == "s3" else "GOOGLE_APPLICATION_CREDENTIALS"
-    if "No space left" in text or "ENOSPC" in text:
-        return "No space left on device"
-    if "169.254." in text or "metadata.google.internal" in text:
-        return f"no credentials are set ({names})"
-    if "NoSuchBucket" in text or "bucket does not exist" in text:
-        return f"there is no bucket {bucket!r}"
-    if "dns error" in text:
-        host = re.search(r"https?://([^/\s:]+)", text)
-        return f"no such host{' ' + host[1] if host else ''}"
-    if "onnection refused" in text:
-        return "connection refused"
-    if "kind: Timeout" in text or "timed out" in text:
-        return "no answer in time"
-    if status in (401, 403):
-        code = re.search(r"<Code>(\w+)</Code>", text)
-        return f"access is refused ({status}{' ' + code[1] if code else ''}); look at {names}"
-    if status:
-        return f"the server answers {status}"
-    line = " ".join(text.split("Debug source")[0].split())
-    return line if len(line) <= 300 else line[:299] + "…"

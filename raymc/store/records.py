@@ -17,6 +17,7 @@ from raymc.specs.keys import canonical
 from raymc.store import batches, layout
 from raymc.store.files import Files
 
+FILES = (".json", ".jsonl", ".parquet")  # what is set aside as a file, not as a folder
 _DIFFERS = "it is not what was written (SHA-256 differs)"
 
 
@@ -29,7 +30,7 @@ class Records(Files):
 
     def put(self, kind: str, group: str, name: str, body: dict[str, Any]) -> None:
         """Write one JSON record with its hash, atomically. It takes the place of an earlier one of that name."""
-        if self._index(kind, group).find(name) is not None:
+        if self._place(kind, group, name) is not None:
             self.put_many(kind, group, {name: body})  # a file of its own would come before
             return
         path = self.root / kind / group / f"{name}.json"
@@ -58,16 +59,24 @@ class Records(Files):
 
     def get(self, kind: str, group: str, name: str) -> dict[str, Any]:
         """Read one record. Raises CorruptArtefact where it isn't what was written, KeyError where there is none."""
-        index = self._index(kind, group)
+        place = self._place(kind, group, name)
         try:
-            place = index.find(name)
+            return self._get(kind, group, name, place)
+        except CorruptArtefact:
+            file = place[0] if place is not None else f"{name}.json"
+            if self.mirror is None or not self.mirror.fetch(kind, group, file):
+                raise
+            return self._get(kind, group, name, place)  # the mirror's copy was damaged, or the storage's is too
+
+    def _get(self, kind: str, group: str, name: str, place: batches.Place | None) -> dict[str, Any]:
+        try:
             if place is None:
                 return self._get_single(kind, group, name)
             if place[-1]:
-                return batches.read_record(index.line(place), name)
+                return batches.read_record(self._indexes[kind, group].line(place), name)
         except FileNotFoundError:  # nowhere; or another process took the file away after its index was made
             if place is not None:
-                index.forget()
+                self._indexes[kind, group].forget()
                 return self.get(kind, group, name)
         except (OSError, ValueError) as error:
             reason = "it can't be read" if isinstance(error, OSError) else _DIFFERS
@@ -90,15 +99,37 @@ class Records(Files):
 
     def place(self, kind: str, group: str, name: str) -> batches.Place | None:
         """Where in a batch a record lies now; what lies there never changes. None where it is in none."""
-        return self._index(kind, group).find(name)
+        return self._place(kind, group, name)
 
     def records(self, kind: str, group: str) -> set[str]:
         """Names of the records of a group; they are checked when they are read."""
+        if self.mirror is not None:
+            self._mirrored(kind, group)
         home, index = self.root / kind / group, self._index(kind, group)
         if not home.is_dir():
             return set()
         single = {entry.name[:-5] for entry in os.scandir(home) if entry.name.endswith(".json")}
         return index.names() | (single - index.known())
+
+    def again(self) -> None:
+        """Look anew at what object storage has, where other machines may have written since."""
+        if self.mirror is not None:
+            self.mirror.again()
+
+    def _place(self, kind: str, group: str, name: str) -> batches.Place | None:
+        """As place; a record that a mirror lacks is looked for in the storage, at most every few seconds."""
+        found = self._index(kind, group).find(name)
+        if self.mirror is not None:
+            lacking = found is None and not (self.root / kind / group / f"{name}.json").exists()
+            if self.mirror.outdated(kind, group, lacking):
+                self._mirrored(kind, group)
+                found = self._index(kind, group).find(name)
+        return found
+
+    def _mirrored(self, kind: str, group: str) -> None:
+        assert self.mirror is not None
+        with self._writing():
+            self.mirror.records(kind, group)
 
     def _index(self, kind: str, group: str) -> batches.Index:
         """Where the records lie that are in batches, as of now."""
@@ -110,6 +141,11 @@ class Records(Files):
 
         Such a file is set aside, its whole records are kept in another; what else it had is no longer there.
         """
+        for (one, group), index in self._indexes.items():
+            if one == kind and self.mirror is not None and (damaged := index.refresh().damaged):
+                for file in damaged:  # perhaps the mirror's copy alone
+                    self.mirror.fetch(kind, group, file)
+                index.forget()
         faults = [
             CorruptArtefact(kind, f"{group}/{file}", "the list of its records can't be read")
             for (one, group), index in self._indexes.items()
@@ -128,17 +164,24 @@ class Records(Files):
         `key`: of a record, GROUP/NAME.json, whichever file it is in; its neighbours stay. A batch whose list of records
         is damaged is GROUP/FILE.jsonl: its whole records stay.
         """
-        target = self.root / layout.SET_ASIDE / f"{kind}-{key.replace('/', '-')}-{time.strftime('%Y%m%dT%H%M%S')}"
-        target = target.with_name(f"{target.name}-{uuid.uuid4().hex[:6]}")
+        target = self._aside(kind, key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        path, group, name = self.folder(kind, key), str(Path(key).parent), Path(key).name
+        path, group, name = self.root / kind / key, str(Path(key).parent), Path(key).name
+        if self.mirror is not None and path.suffix in FILES:
+            self.mirror.fetch(kind, group, name)  # what is set aside is the storage's, not an older copy
         with contextlib.suppress(FileNotFoundError):
             if path.suffix == batches.SUFFIX:
                 self.write_file(*self._mended(path))
             elif path.suffix == ".json":
                 self._take_out(kind, group, name.removesuffix(".json"), target)
+            if self.mirror is not None and path.suffix in FILES:
+                self.objects.move(self._name(path), self._name(target))
             path.unlink() if target.exists() else path.rename(target)
         return target if target.exists() else None
+
+    def _aside(self, kind: str, key: str) -> Path:
+        name = f"{kind}-{key.replace('/', '-')}-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        return self.root / layout.SET_ASIDE / name
 
     def _mended(self, path: Path) -> tuple[Path, bytes]:
         name, content = batches.mended(path.read_bytes(), path.name)
@@ -146,8 +189,8 @@ class Records(Files):
 
     def _take_out(self, kind: str, group: str, name: str, target: Path) -> None:
         """Copy a record that is in a batch, and have it no longer found there."""
+        place = self._place(kind, group, name)
         index = self._index(kind, group)
-        place = index.find(name)
         if place is not None and place[-1]:
             self.write_file(target, index.line(place))
             self._put_lines(kind, group, {name: b""})

@@ -113,7 +113,7 @@ def read_rows(store: Store, group: str, name: str, sha256: str) -> RowTable:
 
     file = f"{group}/{name}.parquet"
     try:
-        data = _path(store, group, name).read_bytes()
+        data = store.read_group_file(layout.ROWS, group, f"{name}.parquet", sha256)
     except FileNotFoundError as error:
         raise CorruptArtefact(layout.ROWS, file, "it is missing") from error
     except OSError as error:
@@ -129,7 +129,7 @@ def read_rows(store: Store, group: str, name: str, sha256: str) -> RowTable:
 
 def has_rows(store: Store, group: str, name: str) -> bool:
     """Whether there is such a file; it is checked when it is read."""
-    return _path(store, group, name).is_file()
+    return store.has_group_file(layout.ROWS, group, f"{name}.parquet")
 
 
 def _table(content: pa.Table) -> RowTable:
@@ -153,7 +153,7 @@ def _table(content: pa.Table) -> RowTable:
 
 
 def _path(store: Store, group: str, name: str) -> Path:
-    return store.folder(layout.ROWS, group) / f"{name}.parquet"
+    return store.root / layout.ROWS / group / f"{name}.parquet"
 
 
 def _listed(matrix: np.ndarray) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import canonical
 from raymc.store import layout
-from raymc.store.records import Records
+from raymc.store.records import FILES, Records
 
 
 class Store(Records):
@@ -28,12 +28,40 @@ class Store(Records):
     # Folders ----------------------------------------------------------------------------------------------------
 
     def has(self, kind: str, key: str) -> bool:
-        return (self.folder(kind, key) / layout.MANIFEST).is_file()
+        if self.mirror is None:
+            return (self.root / kind / key / layout.MANIFEST).is_file()
+        if kind == layout.SWEEPS:  # its files change
+            return self.objects.has(f"{kind}/{key}/{layout.MANIFEST}")
+        with self._writing():
+            return self.mirror.manifest(kind, key) is not None
 
     def keys(self, kind: str) -> set[str]:
-        """Keys of all whole folders of a kind."""
+        """Keys of all whole folders of a kind, as of now."""
+        if self.mirror is not None:
+            if kind == layout.SWEEPS:
+                return {name for name in self.objects.folders(kind) if self.has(kind, name)}
+            with self._writing():
+                return self.mirror.keys(kind)
         home = self.root / kind
         return {path.name for path in home.iterdir() if self.has(kind, path.name)} if home.is_dir() else set()
+
+    def below(self, kind: str, key: str) -> list[str]:
+        """Names of the folders right below KIND/KEY, sorted; of object storage the whole ones."""
+        if self.mirror is not None:
+            return self.mirror.below(kind, key)
+        home = self.root / kind / key
+        return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+
+    def is_here(self, kind: str, key: str) -> bool:
+        """Whether this machine has a folder of that name, whole or not, without a look at object storage."""
+        return (self.root / kind / key).exists()
+
+    def where(self, kind: str, key: str) -> str:
+        """Where a folder's files lie for people and other programs: a path, or a URI of object storage."""
+        if self.mirror is None:
+            return str(self.root / kind / key)
+        at = f"/{self._manifest(kind, key)['at']}" if kind != layout.SWEEPS and self.has(kind, key) else ""
+        return f"{self.uri}/{kind}/{key}{at}"
 
     @contextlib.contextmanager
     def create(self, kind: str, key: str) -> Iterator[Path]:
@@ -58,10 +86,13 @@ class Store(Records):
             if path.is_file()
         }
         manifest = {"files": files, "digest": hashlib.sha256(canonical(files).encode()).hexdigest()}
+        if self.mirror is not None:
+            self.mirror.publish(kind, key, temporary, manifest)
+            return
         for name in files:
             _sync(temporary / name)
         _write(temporary / layout.MANIFEST, json.dumps(manifest, indent=1))
-        final = self.folder(kind, key)
+        final = self.root / kind / key
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists() and not self.has(kind, key):
             self.set_aside(kind, key)  # a folder without its manifest is nobody's finished work
@@ -71,14 +102,37 @@ class Store(Records):
             if not self.has(kind, key):  # else another process finished the same content first
                 raise
 
+    def set_aside(self, kind: str, key: str) -> Path | None:
+        """As Records.set_aside. A mirror's folder that is damaged on this machine's disk alone is only fetched anew."""
+        path = self.root / kind / key
+        if self.mirror is None or path.suffix in FILES:
+            return super().set_aside(kind, key)
+        damaged = False
+        if path.exists():
+            try:
+                self._check(kind, key, path, deep=True)
+            except CorruptArtefact:
+                damaged = True
+        place = super().set_aside(kind, key)
+        self.mirror.forget(kind, key)
+        if damaged:
+            with contextlib.suppress(CorruptArtefact):
+                if self.folder(kind, key).exists():
+                    return place
+        target = place or self._aside(kind, key)
+        self.mirror.put_aside(kind, key, self._name(target))
+        return target
+
     def verify(self, kind: str, key: str, deep: bool = False, but: str = "") -> str:
         """The digest of a folder's content. Raises CorruptArtefact where a file is missing or differs.
 
         A file is hashed unless it last changed before the folder was finished, by its time of change; with `deep`,
         always. `but`: the ending of files that aren't hashed here, since who reads them hashes what is read.
         """
-        folder = self.folder(kind, key)
-        manifest = self._manifest(kind, key)
+        return self._check(kind, key, self.folder(kind, key), deep, but)
+
+    def _check(self, kind: str, key: str, folder: Path, deep: bool, but: str = "") -> str:
+        manifest = _manifest(kind, key, folder / layout.MANIFEST)
         finished = (folder / layout.MANIFEST).stat().st_mtime_ns
         for name, entry in manifest["files"].items():
             try:
@@ -99,7 +153,7 @@ class Store(Records):
         It is kept for as long as the manifest stays the same file: each record of a minimum is held against it.
         """
         try:
-            stat = (self.folder(kind, key) / layout.MANIFEST).stat()
+            stat = self._manifest_path(kind, key).stat()
         except OSError as error:
             raise CorruptArtefact(kind, key, f"{layout.MANIFEST} can't be read") from error
         as_now = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
@@ -118,25 +172,57 @@ class Store(Records):
 
     def read_json(self, kind: str, key: str, name: str) -> dict[str, Any]:
         """A JSON file of a folder, checked against its hash. Raises CorruptArtefact where it isn't what was written."""
-        entry = self._manifest(kind, key)["files"].get(name)
         try:
-            content = (self.folder(kind, key) / name).read_bytes()
-            if entry is None or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-                raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
-            return json.loads(content)
-        except (OSError, ValueError) as error:
+            return json.loads(self.read(kind, key, name))
+        except ValueError as error:
             raise CorruptArtefact(kind, key, f"{name} can't be read") from error
 
+    def read(self, kind: str, key: str, name: str) -> bytes:
+        """A file of a folder, checked against its hash; of object storage it alone is fetched. Raises CorruptArtefact.
+
+        A mirror's copy that is damaged isn't used.
+        """
+        entry = self._manifest(kind, key)["files"].get(name)
+        content = None
+        with contextlib.suppress(OSError):
+            content = (self.root / kind / key / name).read_bytes()
+        if self.mirror is not None and (content is None or not _is(content, entry)):
+            content = self.mirror.file(kind, key, name)
+        if content is None:
+            raise CorruptArtefact(kind, key, f"{name} can't be read")
+        if not _is(content, entry):
+            raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
+        return content
+
+    def sizes(self, kind: str, key: str) -> dict[str, int]:
+        """Bytes of each file of a folder. Raises CorruptArtefact."""
+        return {name: entry["bytes"] for name, entry in self._manifest(kind, key)["files"].items()}
+
     def _manifest(self, kind: str, key: str) -> dict[str, Any]:
-        path = self.folder(kind, key) / layout.MANIFEST
-        try:
-            manifest = json.loads(path.read_bytes())
-            whole = manifest["digest"] == hashlib.sha256(canonical(manifest["files"]).encode()).hexdigest()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptArtefact(kind, key, f"{layout.MANIFEST} can't be read") from error
-        if not whole:
-            raise CorruptArtefact(kind, key, f"{layout.MANIFEST} is not what was written")
-        return manifest
+        return _manifest(kind, key, self._manifest_path(kind, key))
+
+    def _manifest_path(self, kind: str, key: str) -> Path:
+        if self.mirror is not None:
+            with self._writing():
+                found = self.mirror.manifest(kind, key)
+            if found is not None:
+                return found
+        return self.root / kind / key / layout.MANIFEST
+
+
+def _manifest(kind: str, key: str, path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes())
+        whole = manifest["digest"] == hashlib.sha256(canonical(manifest["files"]).encode()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptArtefact(kind, key, f"{layout.MANIFEST} can't be read") from error
+    if not whole:
+        raise CorruptArtefact(kind, key, f"{layout.MANIFEST} is not what was written")
+    return manifest
+
+
+def _is(content: bytes, entry: dict[str, Any] | None) -> bool:
+    return entry is not None and hashlib.sha256(content).hexdigest() == entry["sha256"]
 
 
 def _sha256(path: Path) -> str:

@@ -256,10 +256,15 @@ def open_store(spec: SweepSpec, storage: str | None, write: bool) -> Store:
         store.prepare()
     elif store.root.exists() and not store.root.is_dir():
         raise RaymcError(f"storage {store.root} is not a folder")
+    else:
+        store.reached()
     return store
 
 
 def whole_minima(store: Store, keys: set[str]) -> set[str]:
+    if store.mirror is not None:
+        store.again()
+        return keys & store.keys(layout.MINIMA)
     if not (store.root / layout.MINIMA).is_dir():
         return set()
     return {key for key in keys if store.has(layout.MINIMA, key)}

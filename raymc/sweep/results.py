@@ -202,11 +202,11 @@ def open_sweep(name: str, *, storage: str | None = None) -> Sweep:
     from raymc.sweep.check import DEFAULT_STORAGE
 
     store = Store(storage or DEFAULT_STORAGE)
-    home = store.root / layout.SWEEPS
-    if not (home / name / layout.MANIFEST).is_file():
-        known = sorted(path.parent.name for path in home.glob(f"*/{layout.MANIFEST}"))
+    store.reached()
+    if not store.has(layout.SWEEPS, name):
+        known = sorted(store.keys(layout.SWEEPS))
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise RaymcError(f"no finished run of sweep {name!r} in storage {store.root} ({has})")
+        raise RaymcError(f"no finished run of sweep {name!r} in storage {store.uri} ({has})")
     spec = SweepSpec.model_validate_json(_verified(store, name, "spec.json"))
     state = json.loads(_verified(store, name, "result.json"))
     return Sweep(name, store, spec, state["result"], state["failures"])
@@ -240,8 +240,8 @@ def _parquet(table: pd.DataFrame) -> bytes:
 def _verified(store: Store, sweep: str, file: str) -> bytes:
     home: Path = store.root / layout.SWEEPS / sweep
     try:
-        content = (home / file).read_bytes()
-        hashes = json.loads((home / layout.MANIFEST).read_bytes())
+        content = store.read_file(home / file)
+        hashes = json.loads(store.read_file(home / layout.MANIFEST))
         whole = hashes[file] == hashlib.sha256(content).hexdigest()
     except (OSError, ValueError, KeyError) as error:
         raise CorruptArtefact(layout.SWEEPS, sweep, f"{file} can't be read; `raymc run` makes it anew") from error

@@ -87,7 +87,7 @@ def backbone_bytes(model: ModelSpec) -> int | None:
 
 def stored_bytes(store: Store, kind: str, key: str) -> int:
     """Of the weights (*.safetensors) of a folder in the store."""
-    return sum(path.stat().st_size for path in store.folder(kind, key).glob("*.safetensors"))
+    return sum(size for name, size in store.sizes(kind, key).items() if name.endswith(".safetensors"))
 
 
 def _shapes(folder: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
     minima = [
         MinimumRow(
             key=key,
-            uri=str(store.folder(layout.MINIMA, key)),
+            uri=store.where(layout.MINIMA, key),
             name=name_of(points[key]),
             trajectory=points[key].trial.trajectory,
             values=points[key].values,

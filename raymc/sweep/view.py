@@ -58,7 +58,7 @@ def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics:
         axes=point.values,
         metrics=dict(metrics),
         curve=curve,
-        uri=str(store.folder(layout.MINIMA, key)),
+        uri=store.where(layout.MINIMA, key),
         seconds=body["seconds"]["total"],
         tags={
             "device": body["device"],
@@ -85,7 +85,7 @@ def backbone_view(store: Store, key: str, backbone: Pretrained) -> MinimumView:
         axes={},
         metrics={name: float(validation[name]) for name in ("loss", "perplexity") if name in validation},
         curve=_curve(store, layout.BACKBONES, key),
-        uri=str(store.folder(layout.BACKBONES, key)),
+        uri=store.where(layout.BACKBONES, key),
         seconds=body["seconds"]["total"],
         tags={"commit": body["commit"] or ""},
         kind="backbone",
@@ -93,10 +93,9 @@ def backbone_view(store: Store, key: str, backbone: Pretrained) -> MinimumView:
 
 
 def _curve(store: Store, kind: str, key: str) -> list[dict[str, float]]:
-    file = store.folder(kind, key) / layout.TRAINING_CURVE
     try:
-        return [json.loads(line) for line in file.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        return [json.loads(line) for line in store.read(kind, key, layout.TRAINING_CURVE).splitlines()]
+    except ValueError as error:
         raise CorruptArtefact(kind, key, f"{layout.TRAINING_CURVE} can't be read") from error
 
 
@@ -197,7 +196,7 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
         params={name: value for name, value in shared.items() if not name.startswith(varied) or not varied},
         metrics=metrics,
         tags={"precision": computed.told} if computed is not None else {},
-        uri=str(sweep.store.root / layout.SWEEPS / spec.name),
+        uri=sweep.store.where(layout.SWEEPS, spec.name),
         matrices=matrices,
         tables={
             "minima.json": minima,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -243,8 +242,8 @@ class _Stages:
 
     def newest(self) -> int:
         """The cycle of the furthest whole stage, 0 for none; those that are damaged are set aside."""
-        home = self._store.folder(layout.CHECKPOINTS, self._key)
-        cycles = [int(path.name[6:]) for path in home.glob("start-*")] if home.is_dir() else []
+        below = self._store.below(layout.CHECKPOINTS, self._key)
+        cycles = [int(name[6:]) for name in below if name.startswith("start-")]
         for cycle in sorted(cycles, reverse=True):
             name = self._name(cycle)
             try:
@@ -268,7 +267,7 @@ class _Stages:
         return f"{self._key}/start-{cycle:03d}"
 
     def _forget(self, name: str) -> None:
-        shutil.rmtree(self._store.folder(layout.CHECKPOINTS, name), ignore_errors=True)
+        self._store.discard(layout.CHECKPOINTS, name)
 
 
 def cycle_key(key: str, cycle: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -38,7 +37,7 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        return self.store.folder(layout.CHECKPOINTS, self.key)
+        return self.store.root / layout.CHECKPOINTS / self.key
 
     def save(self, model: Any, optimizer: Any, step: int, curve: list[dict[str, float]], group: Group) -> None:
         """All workers call it; the first writes. Older checkpoints are removed once this one is whole."""
@@ -62,8 +61,7 @@ class Checkpoints:
                     (folder / "curve.json").write_text(json.dumps(curve))
             for older in self._steps():
                 if older < step:
-                    gone = self.store.folder(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}")
-                    shutil.rmtree(gone, ignore_errors=True)  # another sweep's run of the same may have been faster
+                    self.store.discard(layout.CHECKPOINTS, f"{self.key}/step-{older:09d}")
 
         group.first(write)
 
@@ -101,8 +99,8 @@ class Checkpoints:
         return 0
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.store.discard(layout.CHECKPOINTS, self.key)
 
     def _steps(self) -> list[int]:
-        home = self.folder
-        return [int(path.name[5:]) for path in home.glob("step-*")] if home.is_dir() else []
+        below = self.store.below(layout.CHECKPOINTS, self.key)
+        return [int(name[5:]) for name in below if name.startswith("step-")]

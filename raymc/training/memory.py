@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import re
@@ -62,8 +63,10 @@ class MicroBatch:
 
     def _known(self) -> int | None:
         known = [_found[self._what]] if self._what in _found else []
-        if self._checkpoints is not None and (path := self._checkpoints.folder / _FILE).is_file():
-            known.append(int(json.loads(path.read_text())["rows"]))
+        if self._checkpoints is not None:
+            with contextlib.suppress(FileNotFoundError):
+                kept = self._checkpoints.store.read_file(self._checkpoints.folder / _FILE)
+                known.append(int(json.loads(kept)["rows"]))
         return min(known, default=None)
 
 

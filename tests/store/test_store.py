@@ -415,9 +415,16 @@ def test_a_kind_that_can_t_be_written_is_said_when_the_work_is_done(store: Store
     assert nothing_is_left(store)
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/store", "gs://bucket", "hdfs://host/x"])
-def test_a_storage_of_another_kind_is_refused(uri: str):
-    with pytest.raises(RaymcError, match=f"storage {uri}: only a local or shared folder"):
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("hdfs://host/x", "a folder, or one of s3://, gs://; not hdfs://"),
+        ("s3://", "no bucket is named"),
+        ("gs:///", "no"),
+    ],
+)
+def test_a_storage_of_another_kind_is_refused(uri: str, what: str):
+    with pytest.raises(RaymcError, match=f"^storage {uri}: {what}"):
         Store(uri)
 
 
