@@ -59,7 +59,14 @@ class Decisions:
     def put(self, part: str, decision: Decision) -> None:
         """Keep a decision on a part: for every sweep that has it if it was measured, else for this one."""
         name = _SHARED if decision.of_content else self._own
-        self._store.put(layout.PRECISIONS, part, name, decision.model_dump(mode="json"))
+        try:
+            self._store.get(layout.PRECISIONS, part, name)  # another run was faster: its decision stays
+        except (KeyError, CorruptArtefact):
+            self._store.put(layout.PRECISIONS, part, name, decision.model_dump(mode="json"))
+        self.forget()
+
+    def forget(self) -> None:
+        """Read anew what is decided: another run may have done so."""
         self._known = None
         self.__dict__.pop("_together", None)
 

@@ -33,13 +33,17 @@ class MissingPairs:
         self._chosen = connections.selected.among(np.array([key in keys for key in connections.order], dtype=bool))
         self._place = {key: place for place, key in enumerate(connections.order)}
         self._gone = Bits(self.size)  # pairs with nothing left to do
+        self._left: list[np.ndarray] = []  # bool (size,): minima whose pairs among each other are left out
         self._whole: dict[tuple[str, str], Bits] = {}  # by curve and row set
         self.corrupt: list[CorruptArtefact] = []
         self._look(keys)
 
     def block(self, rows: np.ndarray) -> np.ndarray:
         """(len(rows), size) bool; see raymc.connectivity.missing."""
-        return self._chosen.block(rows) & ~self._gone.block(rows)
+        found = self._chosen.block(rows) & ~self._gone.block(rows)
+        for among in self._left:
+            found &= ~(among[rows][:, None] & among[None, :])
+        return found
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """The pairs i < j, in order."""
@@ -74,6 +78,27 @@ class MissingPairs:
         """Take pairs out, as they can't be done."""
         places = np.array(list(pairs), np.int64).reshape(-1, 2)
         self._gone.set(places[:, 0], places[:, 1])
+
+    def leave(self, keys: Iterable[str]) -> bool:
+        """Take out the pairs among some minima, as another run is at them; whether there are any."""
+        members = sorted(self._place[key] for key in keys if key in self._place)
+        parts = (np.array(members[first : first + _ROWS]) for first in range(0, len(members), _ROWS))
+        if not any(self.block(rows)[:, members].any() for rows in parts):
+            return False
+        among = np.zeros(self.size, dtype=bool)
+        among[members] = True
+        self._left.append(among)
+        return True
+
+    def ends(self) -> set[str]:
+        """The minima with a missing pair."""
+        found = np.zeros(self.size, dtype=bool)
+        for first in range(0, self.size, _ROWS):
+            rows = np.arange(first, min(self.size, first + _ROWS))
+            block = self.block(rows)
+            found[rows] |= block.any(axis=1)
+            found |= block.any(axis=0)
+        return {self._of.order[place] for place in found.nonzero()[0].tolist()}
 
     def of_minima(self, keys: Iterable[str]) -> Iterator[tuple[int, int]]:
         """The missing pairs with one of some minima."""

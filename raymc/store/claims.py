@@ -222,12 +222,14 @@ class Claims:
 
     def close(self) -> None:
         """This run is over. Raises StorageFault."""
-        if self._own:
-            self._list()
-            self._read()
-            self._tidy()
-            if self._floor == self._highest:
-                self._others.forget()
+        try:
+            if self._own:
+                self._list()
+                self._read()
+                self._tidy()
+                if self._floor == self._highest:
+                    self._others.forget()
+        finally:
             self._heart.stop()
 
     def _tidy(self) -> None:

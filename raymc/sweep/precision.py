@@ -36,16 +36,33 @@ def decide(state: State, shape: Shape, small_work: float = SMALL_WORK) -> bool:
     """Decide on what is undecided; whether a minimum or curve turned out damaged and is to be made again.
 
     Nothing is measured where little is left to do, or most of it was done in fp32 before. A sweep that is in fp32
-    stays so; one in bf16 that has grown by new rows or networks has their drift measured.
+    stays so; one in bf16 that has grown by new rows or networks has their drift measured. Of several runs at once the
+    first decides for all.
     """
-    began = time.perf_counter()
-    decisions, keys = state.connections.decisions, state.whole()
+    decisions = state.connections.decisions
+    while not state.stop.is_set() and (undecided := _undecided(state)):
+        with state.claims.take(layout.PRECISIONS, ("",), undecided) as taken:
+            if not taken.held:
+                decisions.forget()  # another run may have been faster
+                return bool(undecided := _undecided(state)) and _decide(state, shape, small_work, undecided)
+        state.claims.wait(taken.held, "the precision", stop=state.stop)
+        decisions.forget()
+    return False
+
+
+def _undecided(state: State) -> list[str]:
+    """The parts to decide on, unless the sweep is in fp32: it stays so then."""
+    decisions = state.connections.decisions
+    undecided = decisions.undecided()
     for error in decisions.corrupt:
         state.set_aside(error)
     decisions.corrupt.clear()
-    undecided = decisions.undecided()
-    if state.stop.is_set() or not undecided or (decisions.begun and decisions.precision == "fp32"):
-        return False
+    return [] if decisions.begun and decisions.precision == "fp32" else undecided
+
+
+def _decide(state: State, shape: Shape, small_work: float, undecided: Sequence[str]) -> bool:
+    began = time.perf_counter()
+    decisions, keys = state.connections.decisions, state.whole()
     if not decisions.begun and (reason := _no_need(state, keys, small_work)):
         tolerance = state.spec.connectivity.drift_tolerance
         for part in undecided:

@@ -20,6 +20,7 @@ from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by
 from raymc.sweep.evaluation import evaluate
 from raymc.sweep.precision import decide, stay
 from raymc.sweep.results import Sweep, write_sweep
+from raymc.sweep.sharing import alone
 from raymc.sweep.state import State
 from raymc.sweep.tracking import Tracking
 from raymc.sweep.training import train
@@ -86,11 +87,15 @@ class _Run:
                     self._compute()
             if self.state.stop.is_set():
                 raise Interrupted
-            sweep = self._write()
-            self._track(sweep)
+            with alone(self.state, layout.SWEEPS, self.spec.name):
+                sweep = self._write()
+                self._track(sweep)
         finally:
-            if self.tracking is not None:
-                self.tracking.close()
+            try:
+                if self.tracking is not None:
+                    self.tracking.close()
+            finally:
+                self.state.claims.close()
         return sweep
 
     # What there is ----------------------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ class _Run:
         needed: dict[str, str] = dict.fromkeys(self.points, layout.MINIMA)
         needed |= dict.fromkeys(backbones_of(self.points, set(self.points)), layout.BACKBONES)
         for key, kind in needed.items():
-            if (self.store.folder(kind, key)).exists():
+            if self.store.is_here(kind, key):
                 try:
                     self.store.verify(kind, key)
                 except CorruptArtefact as error:
@@ -180,7 +185,10 @@ class _Run:
             for _ in range(_ROUNDS):
                 damaged = train(self.state, worker, at_once)
                 damaged = damaged or decide(self.state, actor)
-                if self.state.stop.is_set() or not (damaged or evaluate(self.state, actor, actors)):
+                if self.state.stop.is_set():
+                    break
+                damaged = damaged or evaluate(self.state, actor, actors)
+                if not damaged and not self.state.missing():  # which another run may have set aside
                     break
 
     # Writing ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from raymc.specs.errors import CorruptArtefact
 from raymc.specs.naming import name_of
 from raymc.specs.progress import Progress
 from raymc.specs.sweep import Point, SweepSpec
+from raymc.store.claims import Claims
 from raymc.store.store import Store
 from raymc.sweep.check import whole_minima
 from raymc.sweep.tracking import Tracking
@@ -18,7 +19,10 @@ from raymc.sweep.tracking import Tracking
 
 @dataclass
 class State:
-    """One run. `points`: the sweep's minima by key. Failures are by key, or by pair and curve, with their reasons."""
+    """One run. `points`: the sweep's minima by key. Failures are by key, or by pair and curve, with their reasons.
+
+    What `claims` another run on the same storage has is left to that run.
+    """
 
     spec: SweepSpec
     points: dict[str, Point]
@@ -35,6 +39,10 @@ class State:
     computed_minima: set[str] = field(default_factory=set)
     computed_pairs: int = 0  # each counted once a curve
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; write: of all workers, within other stages
+    claims: Claims = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.claims = Claims(self.store.objects, self.progress.say)
 
     def whole(self) -> set[str]:
         return whole_minima(self.store, set(self.points))
