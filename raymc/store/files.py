@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -152,7 +153,13 @@ class Files:
             raise StorageFault(f"storage {self.root} can't be written: {error.strerror or error}") from error
 
     def scratch(self, name: str) -> Path:
-        """A name for a temporary folder of a process; whoever makes it removes it."""
+        """A name for a temporary folder of a process; whoever makes it removes it.
+
+        Beside a mirror it is one that any machine can make for itself: what Ray and tokens keep there is needed by one
+        machine alone, and what has to outlive it is in the storage.
+        """
+        if self.mirror is not None:
+            return Path(tempfile.gettempdir()) / f"raymc-{self._temporary(name).name}"
         return self._temporary(name)
 
     def _temporary(self, name: str) -> Path:
