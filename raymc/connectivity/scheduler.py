@@ -53,12 +53,23 @@ class _Span:
 class Scheduler:
     """Gives out the pairs of an order, each until it is done or was lost with its worker more than `retries` times.
 
-    `workers`: how many are expected; any may come and go. `target`: seconds a batch should take. `patience`: the share
-    of the time so far that the end may wait for one span rather than split it (and load its endpoints once more).
+    `workers`: how many are expected; any may come and go. `losses`: how often a pair may go down with a worker that
+    wasn't its fault. `target`: seconds a batch should take. `patience`: the share of the time so far that the end may
+    wait for one span rather than split it (and load its endpoints once more).
     """
 
-    def __init__(self, order: Order, workers: int, *, retries: int = 2, target: float = 5.0, patience: float = 0.01):
+    def __init__(
+        self,
+        order: Order,
+        workers: int,
+        *,
+        retries: int = 2,
+        losses: int = 5,
+        target: float = 5.0,
+        patience: float = 0.01,
+    ):
         self._order, self._retries, self._target, self._patience = order, retries, target, patience
+        self._most_losses = losses
         self.left = order.total  # pairs that aren't finished, nor given up
         self.loads = self.batches = self.stolen = self.repeated = 0
         count = max(1, min(workers, order.total))
@@ -74,6 +85,7 @@ class Scheduler:
         self._all = Costs()
         self._flying: dict[Hashable, Batch] = {}
         self._tries: dict[int, int] = {}  # of positions that went down with a worker
+        self._losses: dict[int, int] = {}  # of those that weren't to blame for it
         self._began: float | None = None
         self._none_before = -math.inf  # until when no batch is overdue
 
@@ -186,14 +198,16 @@ class Scheduler:
             return None
         batch.finished = True
         self.left -= len(batch)
-        for position in range(batch.start, batch.stop) if self._tries else ():
+        for position in range(batch.start, batch.stop) if self._tries or self._losses else ():
             self._tries.pop(position, None)
+            self._losses.pop(position, None)
         return batch
 
-    def lost(self, worker: Hashable, now: float) -> tuple[Batch | None, Batch | None]:
+    def lost(self, worker: Hashable, now: float, blame: bool = True) -> tuple[Batch | None, Batch | None]:
         """A worker is gone. (the batch that is given again, the pair that is given up): one of them or none.
 
         The pairs of a batch are given again one by one, so that a pair that ends its workers takes no other with it.
+        `blame`: whether the pairs may have been the cause; a machine that is lost counts once it was `losses` of them.
         """
         slot = self._slots.pop(worker, None)
         if slot is None:
@@ -206,7 +220,7 @@ class Scheduler:
         if batch is not None:
             batch.workers.pop(worker)
             if not batch.finished and not batch.workers:
-                again, given_up = self._tried(batch)
+                again, given_up = self._tried(batch, blame)
         if again is not None and again.stop == span.start:
             span = _Span(again.start, span.stop, max(span.careful, again.stop))
         elif again is not None:
@@ -215,8 +229,13 @@ class Scheduler:
             self._loose.append(span)
         return again, given_up
 
-    def _tried(self, batch: Batch) -> tuple[Batch | None, Batch | None]:
+    def _tried(self, batch: Batch, blame: bool) -> tuple[Batch | None, Batch | None]:
         alone = len(batch) == 1
+        if not blame:
+            counts = [self._losses.get(position, 0) + 1 for position in range(batch.start, batch.stop)]
+            self._losses.update(zip(range(batch.start, batch.stop), counts, strict=True))
+            if not alone or counts[0] <= self._most_losses:
+                return batch, None
         for position in range(batch.start, batch.stop):
             self._tries[position] = self._tries.get(position, 0) + 1
         if not alone and self._retries == 0:  # the batch's own try doesn't count: it says nothing of one pair
@@ -224,6 +243,7 @@ class Scheduler:
                 self._tries[position] = 0
         if alone and self._tries[batch.start] > self._retries:
             del self._tries[batch.start]
+            self._losses.pop(batch.start, None)
             batch.finished = True
             self.left -= 1
             return None, batch

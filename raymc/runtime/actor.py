@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from raymc.connectivity.planes import LineTask, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
+from raymc.runtime.losses import disk_full
 from raymc.specs.errors import RaymcError
 from raymc.specs.results import Evaluation
 
@@ -68,6 +69,9 @@ class EvaluatorActor:
             compile=settings.compile,
         )
 
+    def ready(self) -> None:
+        """Comes back once the actor can work."""
+
     def evaluate(self, task: EndpointTask | LineTask | TraceTask) -> list[Any] | RaymcError:
         from raymc.connectivity.plane_scores import find_traces, score_line
 
@@ -97,14 +101,19 @@ class EvaluatorActor:
         self._evaluator.expect([*(task for task, _ in work.tasks), *work.coming])
         errors: list[RaymcError | None] = []
         done = []
-        for task, ends in work.tasks:
-            try:
-                done.append((task, self._evaluator.pair(task, ends)))
-                errors.append(None)
-            except RaymcError as error:
-                errors.append(error)
         try:
+            for task, ends in work.tasks:
+                try:
+                    done.append((task, self._evaluator.pair(task, ends)))
+                    errors.append(None)
+                except RaymcError as error:
+                    errors.append(error)
             keep(self._store, done)
         except RaymcError as error:
             return error
+        except OSError as error:
+            full = disk_full(error, self._store.uri)
+            if full is None:
+                raise
+            return full
         return Report(errors, self._evaluator.loads - loads, time.perf_counter() - began, self._store.seconds)

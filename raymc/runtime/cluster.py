@@ -90,6 +90,14 @@ def starts_here(address: str | None) -> bool:
     return not (address or os.environ.get("RAY_ADDRESS") or joined)
 
 
+def alive() -> Cluster:
+    """The nodes that the joined cluster has now."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Cluster(tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes))
+
+
 @contextlib.contextmanager
 def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
     """Join the cluster at `address`, or a Ray that this process is joined to already, or start one here.
@@ -124,8 +132,7 @@ def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Cluster(tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes))
+        yield alive()
     finally:
         if not joined:
             ray.shutdown()

@@ -1,4 +1,8 @@
-"""A pool of evaluator actors: one call in flight each, dead actors replaced, tries of a task capped."""
+"""A pool of evaluator actors: one call in flight each, dead actors replaced, tries of a task capped.
+
+An actor gets work once it runs: where others hold the cluster, what has room does all the work.
+raymc.runtime.losses says what counts as a try.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from raymc.connectivity.missing import Missing
 from raymc.connectivity.planes import LineTask, TraceTask
 from raymc.connectivity.scheduler import Batch, Scheduler
 from raymc.connectivity.tiles import arrange
 from raymc.connectivity.work import EndpointTask, PairTask
-from raymc.runtime.actor import Ends, EvaluatorActor, EvaluatorSettings, Report, Work
+from raymc.runtime.actor import Ends, EvaluatorSettings, Report, Work
+from raymc.runtime.crew import Crew
+from raymc.runtime.losses import LOSSES, Loss, Tries, loss_of
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.progress import Progress
 from raymc.specs.trial import TrialSpec
@@ -46,16 +52,6 @@ class Pairs(Protocol):
         ...
 
 
-def _token_sets(
-    spec_json: str, storage: str, minima: Sequence[str], trials: Mapping[str, TrialSpec]
-) -> tuple[Any, bool]:
-    """Run as a Ray task: the row sets as token ids; and True, for which the driver waits without fetching the first."""
-    from raymc.connectivity.token_sets import token_sets
-    from raymc.specs.sweep import SweepSpec
-
-    return token_sets(SweepSpec.model_validate_json(spec_json), storage, minima, trials), True
-
-
 class Pool:
     """Actors on a joined Ray cluster. Use as a context: they are gone at its end."""
 
@@ -68,18 +64,11 @@ class Pool:
         actors: int,
         retries: int,
         progress: Progress,
+        most: int | None = None,
     ):
-        self._retries, self._progress, self._count = retries, progress, actors
-        make: Any = ray.remote(_token_sets).options(num_cpus=settings.cpus, num_returns=2, max_retries=2)
-        self._sets, made = make.remote(spec_json, settings.storage, list(minima), dict(trials))  # nodes share one copy
-        try:
-            ray.get(made)
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, RaymcError) else error from error
-        self._settings = settings
-        options: dict[str, Any] = {"num_cpus": settings.cpus, "num_gpus": settings.gpus, "max_restarts": 0}
-        self._actor = ray.remote(EvaluatorActor).options(**options)
-        self._actors: list[Any] = []
+        """`most`: as many actors as there may be once nodes join; left out: `actors`."""
+        self._retries, self._progress = retries, progress
+        self._crew = Crew(settings, spec_json, minima, trials, actors, most or actors, progress)
         self._writing: dict[Any, float] = {}  # by actor, those that are gone too
 
     @property
@@ -91,9 +80,7 @@ class Pool:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors.clear()
+        self._crew.close()
 
     # One by one -------------------------------------------------------------------------------------------------------
 
@@ -103,30 +90,31 @@ class Pool:
         """Evaluate all tasks; the failed ones with their reasons. `done` is called in the driver as results come.
 
         A task whose actor dies is tried again, `retries` times at most. Once `stop` is set, what is in flight is
-        finished and nothing new begins.
+        finished and nothing new begins. Raises RaymcError where no actor can be started.
         """
-        waiting = deque((task, 0) for task in tasks)
+        waiting = deque((task, Tries(self._retries)) for task in tasks)
         failed: list[tuple[Single, RaymcError]] = []
-        flying: dict[Any, tuple[Any, Single, int]] = {}
-        idle = list(self._actors)
+        flying: dict[Any, tuple[Any, Single, Tries]] = {}
         while flying or (waiting and not stop.is_set()):
-            while waiting and not stop.is_set() and len(flying) < self._count:
+            self._crew.tend(len(waiting) + len(flying), stop)
+            while waiting and self._crew.idle and not stop.is_set():
                 task, tries = waiting.popleft()
-                actor = idle.pop() if idle else self._new()
+                actor = self._crew.idle.pop()
                 flying[actor.evaluate.remote(task)] = (actor, task, tries)
-            for call in _ready(flying):
+            for call in self._crew.ended(flying):
                 actor, task, tries = flying.pop(call)
-                result, reason = _result(call)
-                if reason:
-                    self._drop(actor)
-                    if tries < self._retries:
-                        self._progress.say(f"{_name(task)} is tried again: {reason}")
-                        waiting.append((task, tries + 1))
+                result, loss = _result(call)
+                if loss is not None:
+                    self._crew.drop(actor)
+                    why = tries.again(loss)
+                    if why is None:
+                        self._progress.say(f"{_name(task)} is tried again: {loss.reason}")
+                        waiting.append((task, tries))
                     else:
-                        failed.append((task, RaymcError(f"{reason} ({tries + 1} tries)")))
+                        failed.append((task, RaymcError(why)))
                         self._progress.advance(False)
                     continue
-                idle.append(actor)
+                self._crew.idle.append(actor)
                 if isinstance(result, RaymcError):
                     failed.append((task, result))
                     self._progress.advance(isinstance(result, CorruptArtefact))
@@ -141,41 +129,42 @@ class Pool:
         """Score all that is missing; actors write profiles to the store themselves. `first`: any of the tasks.
 
         The pairs of a batch whose actor dies are tried again one by one, each `retries` times at most; once `stop` is
-        set, the batches in flight are finished. Raises RaymcError where the store can't be written.
+        set, the batches in flight are finished. Raises RaymcError where the store can't be written or no actor can be
+        started.
         """
-        order = arrange(pairs.missing, self._room(first), self._count)
-        scheduler = Scheduler(order, self._count, retries=self._retries)
+        order = arrange(pairs.missing, self._room(first, stop), self._crew.count)
+        scheduler = Scheduler(order, self._crew.count, retries=self._retries, losses=LOSSES)
         flying: dict[Any, tuple[Any, list[PairTask]]] = {}
-        idle = list(self._actors)
         asked = 0.0  # when an actor last got nothing to do
         coming: dict[Any, dict[tuple[int, int], list[PairTask]]] = {}
         while scheduler.left and (flying or not stop.is_set()):
+            self._crew.tend(scheduler.left, stop)
             now = time.monotonic()
-            while not stop.is_set() and len(flying) < self._count and now - asked > _ASK_AGAIN:
-                actor = idle.pop() if idle else self._new()
+            while self._crew.idle and not stop.is_set() and now - asked > _ASK_AGAIN:
+                actor = self._crew.idle.pop()
                 batch = scheduler.next(actor, now)
                 if batch is None:
-                    idle.append(actor)
+                    self._crew.idle.append(actor)
                     asked = now
                     break
                 work = _work(pairs, batch, coming.setdefault(actor, {}))
                 flying[actor.pairs.remote(work)] = (actor, [task for task, _ in work.tasks])
-            for call in _ready(flying):
+            for call in self._crew.ended(flying):
                 actor, tasks = flying.pop(call)
-                report, reason = _result(call)
+                report, loss = _result(call)
                 now = time.monotonic()
-                if reason:
-                    self._drop(actor)
+                if loss is not None:
+                    self._crew.drop(actor)
                     coming.pop(actor, None)
-                    again, given_up = scheduler.lost(actor, now)
+                    again, given_up = scheduler.lost(actor, now, blame=loss.cause != "node")
                     asked = 0.0
                     if again is not None:
                         more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
-                        self._progress.say(f"{_name(tasks[0])}{more} is tried again: {reason}")
+                        self._progress.say(f"{_name(tasks[0])}{more} is tried again: {loss.reason}")
                     for task in tasks if given_up is not None else ():
-                        self._finish(pairs, task, RaymcError(f"{reason} ({self._retries + 1} tries)"))
+                        self._finish(pairs, task, RaymcError(f"{loss.reason} ({self._retries + 1} tries)"))
                     continue
-                idle.append(actor)
+                self._crew.idle.append(actor)
                 if isinstance(report, RaymcError):
                     raise report
                 assert isinstance(report, Report)
@@ -184,47 +173,34 @@ class Pool:
                     for task, error in zip(tasks, report.errors, strict=True):
                         self._finish(pairs, task, error)
         for actor, _ in flying.values():  # what they repeat is done
-            self._drop(actor)
+            self._crew.drop(actor)
 
     def _finish(self, pairs: Pairs, task: PairTask, error: RaymcError | None) -> None:
         pairs.done(task, error)
         self._progress.advance(error is None or isinstance(error, CorruptArtefact))
 
-    def _room(self, task: PairTask) -> int:
+    def _room(self, task: PairTask, stop: threading.Event) -> int:
         """How many endpoints an actor keeps; two where that can't be told, as with a damaged minimum."""
-        actor = self._actors[0] if self._actors else self._new()
-        room, reason = _result(actor.room.remote(task))
-        if reason:
-            self._drop(actor)
+        while not self._crew.idle:
+            if stop.is_set():
+                return 2
+            self._crew.tend(1, stop)
+            self._crew.ended({})
+        actor = self._crew.idle[-1]
+        room, loss = _result(actor.room.remote(task))
+        if loss is not None:
+            self._crew.drop(actor)
         return room if isinstance(room, int) else 2
 
-    def _new(self) -> Any:
-        actor = self._actor.remote(self._settings, self._sets)
-        self._actors.append(actor)
-        return actor
 
-    def _drop(self, actor: Any) -> None:
-        self._actors.remove(actor)
-        ray.kill(actor)
-
-
-def _ready(flying: Mapping[Any, Any]) -> list[Any]:
-    """Calls that have ended, after half a second at most."""
-    if not flying:
-        return []
-    calls = list(flying)
-    ready, _ = ray.wait(calls, num_returns=1, timeout=0.5)
-    return ray.wait(calls, num_returns=len(calls), timeout=0)[0] if len(ready) < len(calls) and ready else ready
-
-
-def _result(call: Any) -> tuple[Any, str]:
+def _result(call: Any) -> tuple[Any, Loss | None]:
     """(what a call gave, why it gave nothing)."""
     try:
-        return ray.get(call), ""
-    except RayActorError:
-        return None, "its worker died"
+        return ray.get(call), None
     except RayTaskError as error:
-        return None, str(getattr(error, "cause", error)).strip().splitlines()[-1]
+        return None, Loss("error", str(getattr(error, "cause", error)).strip().splitlines()[-1])
+    except RayError as error:
+        return None, loss_of(error)
 
 
 def _work(pairs: Pairs, batch: Batch, coming: dict[tuple[int, int], list[PairTask]]) -> Work:

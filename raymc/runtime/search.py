@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.callback import Callback
+from ray.tune.error import TuneError
+from ray.tune.execution import tune_controller
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.stopper import Stopper
 
 from raymc.runtime.cluster import Shape
-from raymc.runtime.trial import FAILED, Settings, Trial, tune_trial
+from raymc.runtime.losses import Tries, disk_full, last_line, loss_of
+from raymc.runtime.trial import FAILED, GIVEN_UP, HALTED, Settings, Trial, tune_trial
+from raymc.specs.errors import RaymcError
 from raymc.specs.progress import Progress
 from raymc.store.store import Store
+
+_WAITING = 60.0  # seconds without a running trial before that is said
 
 
 @dataclass
@@ -30,7 +39,14 @@ class _Live:
     progress: Progress
     stop: threading.Event
     finished: Callable[[Trial], None]
+    retries: int
     failed: dict[str, str] = field(default_factory=dict)
+    tries: dict[str, Tries] = field(default_factory=dict)
+    halted: str = ""  # why no trial can go on
+    ran: float = field(default_factory=time.monotonic)  # when a trial last ran
+
+    def tries_of(self, trial: Trial) -> Tries:
+        return self.tries.setdefault(trial.key, Tries(self.retries))
 
     def fail(self, trial: Trial, reason: str) -> None:
         self.failed[trial.key] = reason
@@ -52,11 +68,21 @@ class _Watch(Callback):
         live = _LIVE[self._number]
         return live, live.by_key[trial.config["trial"]["key"]]
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any):
+        live, now = _LIVE[self._number], time.monotonic()
+        if any(trial.status == "RUNNING" for trial in trials):
+            live.ran = now
+        elif now - live.ran > _WAITING:
+            live.ran = now + 4 * _WAITING
+            live.progress.say("no trial has room in the cluster: waiting for other sweeps to end, or for nodes")
+
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any):
         live, ours = self._of(trial)
         if FAILED in result:
             live.failed[ours.key] = result[FAILED]
+            live.halted = live.halted or (result[FAILED] if result.get(HALTED) else "")
         elif "step" in result:
+            live.tries_of(ours).reached(float(result["step"]))
             live.progress.step(ours.name, int(result["step"]), int(result["steps"]), float(result["loss"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
@@ -70,11 +96,21 @@ class _Watch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
         live, ours = self._of(trial)
-        live.fail(ours, _reason(trial))
+        live.fail(ours, trial.config.get(GIVEN_UP) or loss_of(_last_error(trial)).reason)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any):
+        """Tune tries for ever; what is given up starts once more, says so and ends."""
         live, ours = self._of(trial)
-        live.progress.say(f"{ours.name} is run again, from its last checkpoint: {_reason(trial)}")
+        text = _last_error(trial)
+        loss = loss_of(text)
+        why = live.tries_of(ours).again(loss)
+        if full := disk_full(OSError(text), live.store.uri):
+            live.halted = live.halted or str(full)
+        if why is None:
+            live.progress.say(f"{ours.name} is run again, from its last checkpoint: {loss.reason}")
+        else:
+            trial.config[GIVEN_UP] = why
+            trial.max_failures = 0
 
 
 class _OnStop(Stopper):
@@ -87,7 +123,8 @@ class _OnStop(Stopper):
         return self.stop_all()
 
     def stop_all(self) -> bool:
-        return _LIVE[self._number].stop.is_set()
+        live = _LIVE[self._number]
+        return live.stop.is_set() or bool(live.halted)
 
 
 def run_trials(
@@ -102,10 +139,11 @@ def run_trials(
 ) -> dict[str, str]:
     """Train all of them, `concurrent` at a time; the reason of each run that failed, by its key.
 
-    A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint. Once
-    `stop` is set no trial goes on; what is finished is in the store. `finished` is called in the driver.
+    A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint; one whose
+    node is lost, for as long as it gets further (see raymc.runtime.losses). Once `stop` is set no trial goes on; what
+    is finished is in the store. `finished` is called in the driver. Raises RaymcError where the disk is full.
     """
-    live = _Live({trial.key: trial for trial in trials}, store, progress, stop, finished)
+    live = _Live({trial.key: trial for trial in trials}, store, progress, stop, finished, settings.retries)
     number = id(live)
     _LIVE[number] = live
     try:
@@ -138,20 +176,28 @@ def _search(
             name="trials",
             storage_path=settings.scratch,
             stop=_OnStop(number),
-            failure_config=tune.FailureConfig(max_failures=0 if nested else settings.retries),
+            failure_config=tune.FailureConfig(max_failures=-1),  # _Watch counts
             callbacks=[_Watch(number)],
             verbose=1 if verbose else 0,
         ),
     )
     try:
-        results = tuner.fit()
+        with _memory_kills_are_deaths():
+            results = tuner.fit()
         for index in range(len(results)):  # what no callback saw
             result = results[index]
             key = (result.config or {}).get("trial", {}).get("key")
             if key and result.error is not None and key not in live.failed:
-                live.failed[key] = _last_line(str(result.error))
+                live.failed[key] = last_line(str(result.error))
+    except (OSError, RuntimeError, TuneError) as error:
+        full = disk_full(error, store.uri)
+        if full is None:
+            raise
+        raise full from error
     finally:
         shutil.rmtree(settings.scratch, ignore_errors=True)
+    if live.halted:
+        raise RaymcError(live.halted)
     for trial in trials:
         if trial.done(store):
             live.failed.pop(trial.key, None)
@@ -164,17 +210,29 @@ def _key(trial: Any) -> str:
     return trial.config["trial"]["key"]
 
 
-def _reason(trial: Any) -> str:
-    """The last line of a Tune trial's error: the exception itself."""
+def _last_error(trial: Any) -> str:
+    """The text of a Tune trial's last error; its file has all of them."""
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).is_file() else ""
-    return _last_line(text) or "its process died"
+    return text.rsplit("Failure # ", 1)[-1].partition("\n")[2]
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    named = [
-        line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith(("File", "at "))
-    ]
-    chosen = (named or lines or [""])[-1]
-    return chosen[:300]
+@contextlib.contextmanager
+def _memory_kills_are_deaths() -> Iterator[None]:
+    """Tune knows of actors that die and of tasks that fail: the exception of Ray's memory monitor is neither, and would
+    end the whole search.
+    """
+    module: Any = tune_controller
+    known = module.RayActorManager
+
+    class Manager(known):
+        def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+            if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+                exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+            super()._actor_task_failed(tracked_actor_task, exception)
+
+    module.RayActorManager = Manager
+    try:
+        yield
+    finally:
+        module.RayActorManager = known

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from raymc.runtime.cluster import Shape
+from raymc.runtime.losses import disk_full
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import Pretrained
 from raymc.specs.trial import TrialSpec
@@ -21,6 +23,9 @@ from raymc.store import layout
 from raymc.store.store import Store
 
 FAILED = "raymc_failed"
+HALTED = "raymc_halted"  # no other trial can do any better
+GIVEN_UP = "raymc_given_up"
+_WAIT_FOR_ROOM = 24 * 3600  # seconds that a group of workers may wait for room; Ray Train's own minute fails trials
 _REPORT_SECONDS = 0.5  # between reports of a trial's progress; its own record of the curve has every point
 _SHARED = 0.95  # of a GPU's memory, where several processes share it
 _BACKBONE: TypeAdapter[Pretrained] = TypeAdapter(Pretrained)
@@ -66,6 +71,9 @@ def tune_trial(config: dict[str, Any]) -> None:
     from ray import tune
 
     trial, settings = Trial(**config["trial"]), Settings(**config["settings"])
+    if GIVEN_UP in config:
+        tune.report({FAILED: config[GIVEN_UP]})
+        return
     if settings.workers > 1:
         _with_train(trial, settings)
         return
@@ -88,11 +96,28 @@ def _now_and_then(report: Callable[[dict[str, Any]], None]) -> Callable[[dict[st
 
 def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]], None]) -> None:
     try:
-        _train(trial, settings, report)
-    except RaymcError as error:
-        report({FAILED: str(error)})
+        with _told(settings, report):
+            _train(trial, settings, report)
     finally:
         _give_back_memory()
+
+
+@contextlib.contextmanager
+def _told(settings: Settings, report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Faults that no other try can mend are reported, and where the disk is full, for all trials.
+
+    Of several workers all report the same or none, which is so of a RaymcError: any other exception is raised there.
+    """
+    try:
+        yield
+    except RaymcError as error:
+        full = disk_full(error, settings.storage)
+        report({FAILED: str(full or error), HALTED: full is not None})
+    except Exception as error:
+        full = disk_full(error, settings.storage)
+        if full is None or settings.workers > 1:
+            raise
+        report({FAILED: str(full), HALTED: True})
 
 
 def _give_back_memory() -> None:
@@ -157,7 +182,11 @@ def _train(
 
 
 def _with_train(trial: Trial, settings: Settings) -> None:
-    """Several workers: a TorchTrainer inside the Tune trial; its workers form one process group."""
+    """Several workers: a TorchTrainer inside the Tune trial; its workers form one process group.
+
+    What ends it is told to the search, which counts and begins it again.
+    """
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(_WAIT_FOR_ROOM)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig
@@ -175,7 +204,7 @@ def _with_train(trial: Trial, settings: Settings) -> None:
         run_config=ray.train.RunConfig(
             name=f"{trial.key}-{os.getpid()}",
             storage_path=settings.scratch,
-            failure_config=FailureConfig(max_failures=settings.retries, controller_failure_limit=1),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
             callbacks=[TuneReportCallback()],
         ),
     )
@@ -191,7 +220,5 @@ def _train_worker(config: dict[str, Any]) -> None:
     def report(point: dict[str, Any]) -> None:
         ray.train.report(point)
 
-    try:
+    with _told(settings, report):
         _train(trial, settings, report, context.get_world_rank(), context.get_world_size())
-    except RaymcError as error:
-        report({FAILED: str(error)})
