@@ -1,0 +1,411 @@
+"""Claims: no two living runs own the same at any time, however their steps interleave, and all gets computed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raymc.specs.errors import StorageFault
+from raymc.store import claims as module
+from raymc.store.claims import Claims
+from raymc.store.drivers import LEASE_SECONDS, Others, Process, lease_seconds, this_process
+from raymc.store.objects import Entry, Objects
+
+ELSEWHERE = Process("elsewhere", "another machine", 7, "1")
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects(tmp_path)
+
+
+def files(objects: Objects) -> list[str]:
+    return [name.removeprefix("claims/") for name in objects.list("claims")]
+
+
+# By itself ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_run_alone_gets_all_and_leaves_one_file(objects):
+    claims = Claims(objects)
+    for _ in range(20):
+        since = claims.look()
+        with claims.take("minima", [""], ["a", "b"], since) as taken:
+            assert taken.keys == {"a", "b"}
+            assert not taken.held
+            assert not taken.again
+        assert len(files(objects)) < 12
+    claims.close()
+    assert files(objects) == ["log/000000000020.floor"]
+
+
+def test_what_another_holds_is_left_out_until_it_gives_it_back(objects):
+    one, other = Claims(objects), Claims(objects)
+    since = other.look()
+    with one.take("minima", [""], ["a", "b"]) as mine:
+        with other.take("minima", [""], ["b", "c"], since) as taken:
+            assert mine.keys == {"a", "b"}
+            assert taken.keys == {"c"}
+            assert [claim.keys for claim in taken.held] == [{"a", "b"}]
+            assert taken.again
+        with other.take("curves", [""], ["b"]) as taken:  # of another kind
+            assert taken.keys == {"b"}
+        with other.take("minima", ["elsewhere"], ["b"]) as taken:  # in another group
+            assert taken.keys == {"b"}
+    with other.take("minima", [""], ["b"]) as taken:
+        assert taken.keys == {"b"}
+
+
+def test_a_later_claim_holds_only_what_it_got(objects):
+    one, two, three = (Claims(objects) for _ in range(3))
+    with (
+        one.take("minima", [""], ["a", "b"]),
+        two.take("minima", [""], ["b", "c"]),
+        three.take("minima", [""], ["a", "b", "c", "d"]) as taken,
+    ):
+        assert taken.keys == {"d"}
+        assert sorted(sorted(claim.keys) for claim in taken.held) == [["a", "b"], ["c"]]
+
+
+def test_pairs_overlap_where_two_ends_are_shared(objects):
+    one, other = Claims(objects), Claims(objects)
+    with one.take("pairs", ["g"], ["a", "b", "c"], pairs=True):
+        with other.take("pairs", ["g", "h"], ["c", "d"], pairs=True) as taken:
+            assert not taken.held
+        with other.take("pairs", ["g", "h"], ["b", "c", "d"], pairs=True) as taken:
+            assert taken.keys == {"b", "c", "d"}
+            assert [claim.keys for claim in taken.held] == [{"a", "b", "c"}]
+
+
+def test_whether_to_look_again(objects):
+    one, other = Claims(objects), Claims(objects)
+    since = one.look()
+    with one.take("minima", [""], ["a"], since) as taken:
+        assert not taken.again
+    with one.take("minima", [""], ["b"], since) as taken:
+        assert not taken.again  # its own claims in between don't count
+    with other.take("minima", [""], ["c"]):
+        pass
+    with one.take("minima", [""], ["c"], since) as taken:
+        assert taken.again  # it may be there by now
+    with one.take("minima", [""], ["c"]) as taken:
+        assert taken.again  # nobody knows
+
+
+def test_a_number_that_existed_before_is_not_taken(objects, monkeypatch):
+    monkeypatch.setattr(module, "_TIDY", 1)
+    one, other = Claims(objects), Claims(objects)
+    with one.take("minima", [""], ["a"]):
+        pass
+    with other.take("minima", [""], ["b"]):  # number 2, whose file is taken away
+        pass
+    with other.take("minima", [""], ["c"]), one.take("minima", [""], ["c", "d"]) as taken:  # knows of number 1 alone
+        assert taken.keys == {"d"}
+        assert files(objects)[-3:] == ["log/000000000002.floor", *(f"log/{n:012d}.json" for n in (3, 4))]
+
+
+def test_an_error_gives_the_claim_back(objects):
+    one, other = Claims(objects), Claims(objects)
+    with pytest.raises(ZeroDivisionError), one.take("minima", [""], ["a"]):
+        raise ZeroDivisionError
+    with other.take("minima", [""], ["a"]) as taken:
+        assert taken.keys == {"a"}
+
+
+def test_waiting_ends_with_the_claim_and_is_said_once(objects):
+    said: list[str] = []
+    one, other = Claims(objects), Claims(objects, said.append)
+    with one.take("minima", [""], ["a"]):
+        (claim,) = other.look().claims
+        stop = threading.Event()
+        stop.set()
+        other.wait([claim], "minima", 3, stop=stop)
+        other.wait([claim], "minima", 3, over=lambda: True)
+    other.wait([claim], "minima", 2)
+    here = this_process()
+    assert said == [f"waiting for 3 minima that another run ({here.host}, process {here.pid}) is computing"]
+
+
+# Death ----------------------------------------------------------------------------------------------------------------
+
+TAKES = """
+import sys, time
+from raymc.store.claims import Claims
+from raymc.store.objects import Objects
+with Claims(Objects(sys.argv[1])).take("minima", [""], ["a"]):
+    print("taken", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_a_run_that_was_killed_here_is_dead_at_once(objects, tmp_path, waited_for):
+    claims = Claims(objects)
+    with subprocess.Popen([sys.executable, "-c", TAKES, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        with claims.take("minima", [""], ["a"]) as taken:
+            assert not taken.keys
+            assert str(process.pid) in str(taken.held[0].process)
+        process.send_signal(signal.SIGKILL)
+        if waited_for:
+            process.wait()
+        else:  # a zombie, once its threads are gone
+            while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                pass
+        with claims.take("minima", [""], ["a"]) as taken:
+            assert taken.keys == {"a"}
+    claims.close()
+    assert files(objects) == ["log/000000000003.floor"]
+
+
+def test_a_reused_process_number_is_another_process():
+    here = this_process()
+    assert not here.gone
+    assert replace(here, started="1").gone
+    assert not replace(here, pid=2**22 + 1, machine="another").gone
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_run_elsewhere_is_dead_once_its_counter_stands_still_for_a_lease(objects):
+    clock = Clock()
+    one, other = Claims(objects, process=ELSEWHERE), Claims(objects, clock=clock)
+    with one.take("minima", [""], ["a"]):
+        clock.now = 1e6  # the first look says nothing
+        assert other.look().claims
+        for _ in range(8):  # looks with the heart beating
+            clock.now += LEASE_SECONDS / 5
+            one._heart.beat()
+            assert other.look().claims
+        clock.now += 1000 * LEASE_SECONDS  # asleep: its own absence counts for little
+        assert other.look().claims
+        for _ in range(3):
+            clock.now += LEASE_SECONDS / 4
+            assert other.look().claims
+        clock.now += LEASE_SECONDS / 4
+        assert not other.look().claims
+        with other.take("minima", [""], ["a"]) as taken:
+            assert taken.keys == {"a"}
+
+
+def test_a_run_that_was_taken_for_dead_goes_on_and_says_so_once(objects):
+    said: list[str] = []
+    clock = Clock()
+    one, other = Claims(objects, said.append, process=ELSEWHERE), Claims(objects, clock=clock)
+    with one.take("minima", [""], ["a"]) as taken:
+        while other.look().claims:
+            clock.now += LEASE_SECONDS / 4
+        one._heart.beat()
+        assert taken.keys == {"a"}
+        assert not other.look().claims  # what it had claimed stays lost
+    for _ in range(2):
+        with one.take("minima", [""], ["a"]):
+            assert [claim.keys for claim in other.look().claims] == [{"a"}]
+    one.close()
+    other.close()
+    assert len(said) == 1
+    assert said[0].startswith("this run was taken for dead")
+
+
+def test_heartbeats_go_on_after_an_outage(objects, monkeypatch):
+    monkeypatch.setenv("RAYMC_LEASE", "0.03")
+    claims = Claims(objects)
+    put, beats, away = objects.put, Counter(), threading.Event()
+
+    def flaky(name: str, content: bytes) -> None:
+        beats[away.is_set()] += 1
+        if away.is_set():
+            if beats[True] > 2:
+                away.clear()
+            raise StorageFault("away")
+        put(name, content)
+
+    with claims.take("minima", [""], ["a"]):
+        monkeypatch.setattr(objects, "put", flaky)
+        away.set()
+        while beats[False] < 3:
+            pass
+    assert beats[True] == 3
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
+def test_a_lease_that_is_no_time(monkeypatch, text):
+    monkeypatch.setenv("RAYMC_LEASE", text)
+    with pytest.raises(StorageFault, match="RAYMC_LEASE"):
+        lease_seconds()
+
+
+def test_heartbeats_of_the_dead_and_of_long_ago_are_taken_away(objects):
+    body = {"process": ELSEWHERE.__dict__, "counter": 3}
+    gone = {"process": replace(this_process(), started="1").__dict__, "counter": 3}
+    for name, content in {"a.json": body, "b.json": gone, "c.json": body, "c.dead": {}, "d.json": {}}.items():
+        objects.put(f"claims/drivers/{name}", json.dumps(content).encode())
+    Others(objects, LEASE_SECONDS).forget()
+    assert files(objects) == ["drivers/a.json"]
+
+
+# However steps interleave ---------------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    pass
+
+
+class World:
+    """A storage in memory, on which runs take steps when they are told to, and die in between."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, bytes] = {}
+        self.done: Counter[str] = Counter()
+        self.dead: set[int] = set()
+        self.runs: list[Run] = []
+
+    def unfinished(self) -> list[Run]:
+        return [run for run in self.runs if not run.over]
+
+    def advance(self, run: Run) -> None:
+        """Let a run take one step."""
+        run.go.release()
+        run.ready.acquire()
+
+    def check(self) -> None:
+        owned = Counter(key for run in self.runs if run.pid not in self.dead for key in run.owned)
+        assert all(count == 1 for count in owned.values()), owned
+
+
+class Run(Objects):
+    """A run as raymc.sweep.sharing makes it, whose every look at the storage is a step."""
+
+    def __init__(self, world: World, pid: int, jobs: list[set[str]]):
+        super().__init__("memory")
+        self.world, self.pid, self.jobs = world, pid, jobs
+        self.owned: frozenset[str] = frozenset()
+        self.error: BaseException | None = None
+        self.over = False
+        self.go, self.ready = threading.Semaphore(0), threading.Semaphore(0)
+        world.runs.append(self)
+        threading.Thread(target=self._live, daemon=True).start()
+        self.ready.acquire()
+
+    def step(self, timeout: float | None = None) -> bool:
+        self.ready.release()
+        self.go.acquire()
+        if self.pid in self.world.dead:
+            raise Died
+        return False
+
+    wait = step  # as an event that nobody sets
+
+    def _live(self) -> None:
+        try:
+            self.step()
+            claims = Claims(self, process=Process("", "", self.pid, ""))
+            for job in self.jobs:
+                self._share(claims, job)
+            claims.close()
+        except Died:
+            pass
+        except BaseException as error:  # noqa: BLE001 - the test tells
+            self.error = error
+        self.over = True
+        self.ready.release()
+
+    def _share(self, claims: Claims, job: set[str]) -> None:
+        while wanted := {key for key in job if not self.world.done[key]}:
+            with claims.take("minima", [""], wanted) as taken:
+                self.owned = taken.keys
+                self.world.check()
+                for key in sorted(taken.keys):
+                    if not self.world.done[key]:
+                        self.step()  # while it is computed
+                        self.world.done[key] += 1
+                self.owned = frozenset()
+            if wanted - taken.keys:
+                claims.wait(taken.held, "minima", over=lambda: False, stop=self)  # type: ignore[arg-type]
+
+    # The storage, step by step
+
+    def create(self, name: str, content: bytes) -> bool:
+        self.step()
+        return self.world.there.setdefault(name, content) is content
+
+    def put(self, name: str, content: bytes) -> None:
+        self.step()
+        self.world.there[name] = content
+
+    def get(self, name: str) -> bytes | None:
+        self.step()
+        return self.world.there.get(name)
+
+    def has(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def delete(self, name: str) -> None:
+        self.step()
+        self.world.there.pop(name, None)
+
+    def list(self, prefix: str = "") -> list[str]:
+        self.step()
+        return sorted(name for name in self.world.there if name.startswith(f"{prefix}/"))
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        raise Died  # only at the end, after all is done
+
+
+JOBS = st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=1, max_size=4)
+ACTIONS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), max_size=60)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(jobs=st.lists(JOBS, min_size=2, max_size=4), actions=ACTIONS, tidy=st.integers(1, 3), data=st.data())
+def test_no_two_living_runs_own_the_same_and_all_is_computed(monkeypatch, jobs, actions, tidy, data):
+    world = World()
+    monkeypatch.setattr(module, "_TIDY", tidy)
+    monkeypatch.setattr(Process, "gone", property(lambda self: self.pid in world.dead))
+    for pid, some in enumerate(jobs):
+        Run(world, pid, some)
+    deaths = data.draw(st.dictionaries(st.integers(0, 60), st.integers(0, 3), max_size=len(jobs) - 1))
+    for number, (which, steps) in enumerate(actions):
+        if number in deaths:
+            world.dead.add(deaths[number])
+        run = world.runs[which % len(world.runs)]
+        for _ in range(steps):
+            if not run.over:
+                world.advance(run)
+    _finish(world)
+    living = [run for run in world.runs if run.pid not in world.dead]
+    assert not [run.error for run in world.runs if run.error]
+    assert all(world.done[key] for run in living for job in run.jobs for key in job)
+    assert all(count <= 1 + len(world.dead) for count in world.done.values())
+    if not world.dead:
+        assert set(world.done.values()) <= {1}
+
+
+def _finish(world: World, most: int = 20_000) -> None:
+    """Each takes a step in turn, until all have ended."""
+    for _ in range(most):
+        left: list[Any] = world.unfinished()
+        if not left:
+            return
+        for run in left:
+            world.advance(run)
+    raise AssertionError("they never end")
