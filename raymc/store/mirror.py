@@ -214,7 +214,8 @@ class Mirror:
 
     def _list(self, kind: str, group: str) -> dict[str, Entry]:
         now, prefix = time.monotonic(), f"{kind}/{group}"
-        names = {entry.name[len(prefix) + 1 :]: entry for entry in self.objects.entries(prefix)}
+        found = {entry.name[len(prefix) + 1 :]: entry for entry in self.objects.entries(prefix)}
+        names = {name: entry for name, entry in found.items() if "/" not in name}
         self._listed[kind, group] = now, names
         return names
 

@@ -199,7 +199,13 @@ class Store(Records):
         return {name: entry["bytes"] for name, entry in self._manifest(kind, key)["files"].items()}
 
     def _manifest(self, kind: str, key: str) -> dict[str, Any]:
-        return _manifest(kind, key, self._manifest_path(kind, key))
+        try:
+            return _manifest(kind, key, self._manifest_path(kind, key))
+        except CorruptArtefact:
+            if self.mirror is None:
+                raise
+            self.mirror.forget(kind, key)  # perhaps the mirror's copy alone is damaged
+            return _manifest(kind, key, self._manifest_path(kind, key))
 
     def _manifest_path(self, kind: str, key: str) -> Path:
         if self.mirror is not None:

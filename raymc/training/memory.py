@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from raymc.specs.errors import TrainingFault
+from raymc.specs.errors import CorruptArtefact, TrainingFault
 from raymc.specs.keys import key_of
+from raymc.store import layout
 from raymc.training.checkpoint import Checkpoints
 
 T = TypeVar("T")
 Setting = int | Literal["auto"] | None
-_FILE = "micro_batch.json"  # beside a run's checkpoints: a resumed run cuts its batches as before
+_NAME = "micro-batch"  # beside a run's checkpoints: a resumed run cuts its batches as before
 _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "ALLOC_FAILED")
 _found: dict[str, int] = {}  # what this process found, by what decides how much memory a row takes
 
@@ -57,16 +57,15 @@ class MicroBatch:
         self.rows = error.rows // 2
         _found[self._what] = min(self.rows, _found.get(self._what, self.rows))
         if self._checkpoints is not None:
-            path = self._checkpoints.folder / _FILE
-            self._checkpoints.store.write_file(path, json.dumps({"rows": self.rows}).encode())
+            self._checkpoints.store.put(layout.CHECKPOINTS, self._checkpoints.key, _NAME, {"rows": self.rows})
         return None
 
     def _known(self) -> int | None:
         known = [_found[self._what]] if self._what in _found else []
         if self._checkpoints is not None:
-            with contextlib.suppress(FileNotFoundError):
-                kept = self._checkpoints.store.read_file(self._checkpoints.folder / _FILE)
-                known.append(int(json.loads(kept)["rows"]))
+            with contextlib.suppress(KeyError, CorruptArtefact):
+                kept = self._checkpoints.store.get(layout.CHECKPOINTS, self._checkpoints.key, _NAME)
+                known.append(int(kept["rows"]))
         return min(known, default=None)
 
 
