@@ -1,0 +1,113 @@
+"""Two runs on one storage at once: what they share is computed once, and neither needs the other to live."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from raymc.store import layout
+from raymc.store.objects import Objects
+
+COMMON = ["--json", "--set", "tracking.enabled=false", "--set", "axes.model.backbone.seed=[1]"]
+COMMON += ["--set", "train.steps=200", "--set", "connectivity.splits=[validation]"]
+SWEEPS = {"left": [1, 2, 3], "right": [2, 3, 4]}
+
+
+@pytest.fixture(scope="module")
+def lone(raymc, tiny, tmp_path_factory) -> Path:
+    """The storage of one run, by itself, of all that the two sweeps have."""
+    storage = tmp_path_factory.mktemp("lone")
+    done = raymc("run", tiny, "--storage", storage, *COMMON, "--set", "axes.seeds.order=[1, 2, 3, 4]")
+    assert done.code == 0, done.err
+    return storage
+
+
+@pytest.fixture
+def begin(start, tiny) -> Iterator[Callable[..., Any]]:
+    """begin(name, storage): a run of one of the sweeps, on a Ray of its own."""
+    processes = []
+
+    def go(name: str, storage: Path) -> Any:
+        sweep = ["--set", f"name={name}", "--set", f"axes.seeds.order={SWEEPS[name]}"]
+        processes.append(start("run", tiny, "--storage", storage, *COMMON, *sweep, all_cpus=False))
+        return processes[-1]
+
+    yield go
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def same_profiles(storage: Path, name: str, lone: Path) -> None:
+    """A sweep's profiles are, to the last bit, those of the run by itself."""
+    ends = ["a", "b"]
+    found, alone = (
+        pd.read_parquet(at / "sweeps" / sweep / "profiles.parquet") for at, sweep in ((storage, name), (lone, "tiny"))
+    )
+    among = found[ends].drop_duplicates()
+    assert len(among) == 3
+    pd.testing.assert_frame_equal(
+        found.sort_values([*ends, "t"], ignore_index=True),
+        alone.merge(among, on=ends).sort_values([*ends, "t"], ignore_index=True),
+        check_exact=True,
+    )
+
+
+def written(storage: Path, kind: str) -> Counter[str]:
+    """How often a record of each name was written."""
+    found: Counter[str] = Counter()
+    for file in (storage / kind).glob("*/*.jsonl"):
+        with file.open() as lines:
+            found.update(name for name, _ in json.loads(lines.readline())["records"])
+    return found
+
+
+def test_two_sweeps_that_overlap(begin, lone, tmp_path):
+    storage = tmp_path / "store"
+    processes = {name: begin(name, storage) for name in SWEEPS}
+    said = {name: process.communicate(timeout=300) for name, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0], said
+    results = [json.loads(out.strip().splitlines()[-1]) for out, _ in said.values()]
+    assert any("waiting for" in err and "another run" in err for _, err in said.values()), said
+
+    for result in results:
+        assert result["minima"]["total"] == result["minima"]["computed"] + result["minima"]["reused"] == 3
+        assert result["pairs"]["total"] == result["pairs"]["computed"] + result["pairs"]["reused"] == 3
+    assert sum(result["minima"]["computed"] for result in results) == 4
+    assert sum(result["pairs"]["computed"] for result in results) == 5  # the sweeps share one of 3 and 3
+    for kind, count in ((layout.EVALUATIONS, 4), (layout.PROFILES, 5)):
+        names = written(storage, kind)
+        assert len(names) == count
+        assert set(names.values()) == {1}
+    for name in SWEEPS:
+        same_profiles(storage, name, lone)
+    assert [Path(name).suffix for name in Objects(storage).list("claims")] == [".floor"]  # nothing else is left
+
+
+def test_one_of_two_is_killed(begin, lone, tmp_path, wait_for, end, copied):
+    storage = copied(lone, tmp_path / "store", layout.BACKBONES)
+    objects = Objects(storage)
+    runs = {process.pid: (name, process) for name in SWEEPS for process in [begin(name, storage)]}
+    first = next(process for _, process in runs.values())
+
+    def training() -> set[int]:
+        """The processes that have claimed minima."""
+        claims = (json.loads(objects.get(name) or b"{}") for name in objects.list("claims/log") if "json" in name)
+        drivers = {claim["driver"] for claim in claims if claim.get("kind") == layout.MINIMA}
+        beats = (json.loads(objects.get(f"claims/drivers/{driver}.json") or b"{}") for driver in drivers)
+        return {beat["process"]["pid"] for beat in beats if beat}
+
+    wait_for(first, lambda: len(training()) == 2 or list((storage / "checkpoints").glob("*/step-*")))
+    (_, victim), (name, survivor) = sorted(runs.values(), key=lambda run: run[1].pid not in training())
+    end(victim)
+    out, err = survivor.communicate(timeout=300)
+    assert survivor.returncode == 0, err
+    result = json.loads(out.strip().splitlines()[-1])
+    assert result["minima"]["failed"] == result["pairs"]["failed"] == 0
+    same_profiles(storage, name, lone)
