@@ -7,10 +7,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from raymc.specs.errors import RaymcError
+from raymc.runtime.head import answers, watched
+from raymc.specs.errors import RaymcError, Unreachable
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -99,14 +100,17 @@ def alive() -> Cluster:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
+def connect(address: str | None, verbose: bool, say: Callable[[str], None] | None = None) -> Iterator[Cluster]:
     """Join the cluster at `address`, or a Ray that this process is joined to already, or start one here.
 
-    Raises RaymcError where the address can't be reached. What was started here is stopped at the end.
+    One that is started here listens on the loopback interface alone, and is stopped at the end. Raises Unreachable
+    where the address doesn't answer or wants another token (RAY_AUTH_MODE, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH).
+    While the block runs, the process is ended where the head is away for too long: see raymc.runtime.head.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
+    from ray.exceptions import RayError
 
     address = address or os.environ.get("RAY_ADDRESS")
     joined = ray.is_initialized()
@@ -115,8 +119,10 @@ def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
         options: dict[str, object] = (
             {"address": address} if address else {"address": "local", "include_dashboard": False}
         )
+        if address and ":" in address and "://" not in address and not answers(address):
+            raise Unreachable(f"Ray {address}: nothing answers there")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), contextlib.nullcontext() if address else _on_loopback():
                 warnings.simplefilter("ignore")
                 ray.init(
                     logging_level=level,
@@ -124,15 +130,44 @@ def connect(address: str | None, verbose: bool) -> Iterator[Cluster]:
                     configure_logging=True,
                     **options,  # type: ignore[arg-type]
                 )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = address or "on this machine"
-            reason = str(error).strip().splitlines()
-            raise RaymcError(f"Ray {where}: {reason[0] if reason else type(error).__name__}") from error
+        except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+            raise _unreachable(address, error) from error
     if not verbose:
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield alive()
+        with watched(ray.get_runtime_context().gcs_address, say or (lambda text: None)):
+            yield alive()
     finally:
         if not joined:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray that starts meanwhile binds 127.0.0.1, as it does where it knows no clusters; on Linux it would bind all."""
+    from ray._private import ray_constants
+
+    name, known = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    before = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _unreachable(address: str | None, error: Exception) -> RaymcError:
+    """One line for a person."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if address is None:
+        return RaymcError(f"Ray on this machine: {reason}")
+    text = f"{type(error).__name__}: {error} {error.__cause__ or ''}".lower()
+    if any(sign in text for sign in ("token", "unauthenticated", "authentication")):
+        given = os.environ.get("RAY_AUTH_MODE") == "token"
+        what = "it refuses the token" if given else "it wants a token, and RAY_AUTH_MODE=token isn't set"
+        return Unreachable(f"Ray {address}: {what} (RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH with its file)")
+    return Unreachable(f"Ray {address}: {reason}")

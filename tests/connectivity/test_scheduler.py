@@ -177,3 +177,35 @@ def test_seconds_of_a_load_are_told_apart_from_those_of_pairs():
     for _ in range(50):
         alike.add(10, 2, 5.0)
     assert alike.load_seconds == 0.0
+
+
+def test_machines_that_are_lost_dont_count_as_tries_until_there_were_too_many():
+    """A single pair: five machines are lost under it, then two tries end their workers, and it is given up."""
+    scheduler = Scheduler(arrange(AllPairs(2), 6, 1), 1, retries=1, losses=5)
+    for number in range(5):
+        assert scheduler.next(f"w{number}", 0.0) is not None
+        again, given_up = scheduler.lost(f"w{number}", 0.0, blame=False)
+        assert again is not None
+        assert given_up is None
+    for number, last in ((5, False), (6, True)):
+        assert scheduler.next(f"w{number}", 0.0) is not None
+        again, given_up = scheduler.lost(f"w{number}", 0.0, blame=False)
+        assert (again is None, given_up is not None) == (last, last)
+    assert scheduler.left == 0
+
+
+def test_a_batch_that_a_machine_takes_along_loses_no_pair():
+    scheduler, now = Scheduler(Tiled(AllPairs(30), 9), 2, retries=0, losses=5), 0.0
+    for _ in range(4):  # batches grow
+        batch = scheduler.next("w", now)
+        assert batch is not None
+        now += 0.01 * len(batch)
+        scheduler.done("w", now)
+    batch = scheduler.next("w", now)
+    assert batch is not None
+    assert len(batch) > 1
+    again, given_up = scheduler.lost("w", now, blame=False)
+    assert given_up is None
+    assert again is batch
+    left = scheduler.left
+    assert len(drain(scheduler, ["v"])) == left
