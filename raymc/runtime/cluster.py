@@ -9,10 +9,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from raymc.runtime.head import answers, watched
 from raymc.specs.errors import RaymcError, Unreachable
 
+_ANSWER = 20.0  # seconds for a head's first answer
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -119,8 +121,8 @@ def connect(address: str | None, verbose: bool, say: Callable[[str], None] | Non
         options: dict[str, object] = (
             {"address": address} if address else {"address": "local", "include_dashboard": False}
         )
-        if address and ":" in address and "://" not in address and not answers(address):
-            raise Unreachable(f"Ray {address}: nothing answers there")
+        if address and "://" not in address:
+            _knock(address)
         try:
             with warnings.catch_warnings(), contextlib.nullcontext() if address else _on_loopback():
                 warnings.simplefilter("ignore")
@@ -160,14 +162,46 @@ def _on_loopback() -> Iterator[None]:
             os.environ[name] = before
 
 
+def _knock(address: str) -> None:
+    """See that a head answers and takes the token: `ray.init` says of either after 20 s that it failed to connect."""
+    import grpc
+    from ray._private import gcs_utils, services
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.exceptions import RayError
+
+    try:
+        head = services.canonicalize_bootstrap_address(address)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unreachable(address, error) from error
+    if head is None:
+        raise Unreachable(f"Ray {address}: there is none on this machine")
+    if not answers(head):
+        raise Unreachable(f"Ray {address}: nothing answers there")
+    service: Any = gcs_service_pb2_grpc
+    messages: Any = gcs_service_pb2
+    try:
+        channel: Any = gcs_utils.create_gcs_channel(head)
+        with channel:
+            service.NodeInfoGcsServiceStub(channel).GetClusterId(messages.GetClusterIdRequest(), timeout=_ANSWER)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:  # type: ignore[attr-defined]
+            raise _unreachable(address, error) from error
+        raise Unreachable(f"Ray {address}: what answers there is no Ray that can be joined") from error
+    except RayError as error:
+        raise _unreachable(address, error) from error
+
+
 def _unreachable(address: str | None, error: Exception) -> RaymcError:
     """One line for a person."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if address is None:
         return RaymcError(f"Ray on this machine: {reason}")
-    text = f"{type(error).__name__}: {error} {error.__cause__ or ''}".lower()
+    text = f"{type(error).__name__}: {error}".lower()
     if any(sign in text for sign in ("token", "unauthenticated", "authentication")):
-        given = os.environ.get("RAY_AUTH_MODE") == "token"
-        what = "it refuses the token" if given else "it wants a token, and RAY_AUTH_MODE=token isn't set"
+        what = "it refuses the token"
+        if os.environ.get("RAY_AUTH_MODE") != "token":
+            what = "it wants a token, and RAY_AUTH_MODE=token isn't set"
+        elif "no authentication token" in text:
+            what = "RAY_AUTH_MODE=token is set, and there is no token"
         return Unreachable(f"Ray {address}: {what} (RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH with its file)")
     return Unreachable(f"Ray {address}: {reason}")
