@@ -67,6 +67,7 @@ class Decisions:
 
     def forget(self) -> None:
         """Read anew what is decided: another run may have done so."""
+        self._store.again()
         self._known = None
         self.__dict__.pop("_together", None)
 

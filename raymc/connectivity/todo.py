@@ -90,6 +90,11 @@ class MissingPairs:
         self._left.append(among)
         return True
 
+    def without(self, keys: Iterable[str]) -> None:
+        """Take out all pairs of some minima."""
+        out = set(keys)
+        self._chosen = self._chosen.among(np.array([key not in out for key in self._of.order], dtype=bool))
+
     def ends(self) -> set[str]:
         """The minima with a missing pair."""
         found = np.zeros(self.size, dtype=bool)

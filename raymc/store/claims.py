@@ -38,7 +38,8 @@ from raymc.store.drivers import Heart, Others, Process, lease_seconds, this_proc
 from raymc.store.objects import Objects
 
 FOLDER = "claims/log"
-_POLL = 1.5  # seconds between looks while waiting, or ten times what a look takes
+_POLL = 1.5  # seconds between looks at others' claims while waiting
+_SPARING = 10  # times as long as a look at what is there takes passes before the next
 _TIDY = 8  # files of claims that are over are taken away when there are so many, and at the end
 
 
@@ -182,12 +183,15 @@ class Claims:
                 some = what if count is None else f"{count} {what}"
                 self.say(f"waiting for {some} that another run ({process}) is computing")
         numbers = {claim.number for claim in held}
-        pause = 0.0
+        pause = asked = 0.0
         while not stop.wait(pause):
-            began = time.perf_counter()
-            if over() or not numbers <= {claim.number for claim in self.look().claims}:
+            pause, began = _POLL, time.monotonic()
+            if began >= asked:
+                if over():
+                    return
+                asked = began + _SPARING * (time.monotonic() - began)
+            if not numbers <= {claim.number for claim in self.look().claims}:
                 return
-            pause = max(_POLL, 10 * (time.perf_counter() - began))
 
     def _list(self) -> None:
         """Take in which numbers there are."""

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from raymc.connectivity.planes import LineTask, Planes, TraceTask
+from raymc.connectivity.planes import LineTask, TraceTask
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact, RaymcError
-from raymc.specs.spaces import SPACES
-from raymc.store.claims import Claim
 from raymc.sweep.state import State
+from raymc.sweep.work import Work, unit
 
 if TYPE_CHECKING:
-    from raymc.connectivity.pairs import Connections
     from raymc.connectivity.todo import MissingPairs
     from raymc.runtime.cluster import Shape
     from raymc.runtime.pool import Pool
     from raymc.specs.results import Evaluation
 
 Damaged = dict[str, CorruptArtefact]
-Task = TypeVar("Task", EndpointTask, LineTask, TraceTask)
 
 
 def evaluate(state: State, shape: Shape, actors: int) -> bool:
     """Evaluate what is missing; whether a minimum or curve turned out damaged and is to be made again."""
     tried: set[str] = set()  # endpoints
     while not state.stop.is_set():
-        work = _Work(state, tried)
+        work = Work(state, tried)
         if not work:
             return False
         if work.endpoints or work.paths or work.lines or work.traces:
@@ -39,82 +35,11 @@ def evaluate(state: State, shape: Shape, actors: int) -> bool:
                 return True
         if not work.held:
             return False
-        for what in ("endpoints", "pairs", "planes"):  # nothing of Ray is held meanwhile
-            held = [claim for claim in work.held if claim.kind == what]
-            if held:
-                state.claims.wait(held, what, stop=state.stop)
-                break
+        work.wait()
     return False
 
 
-class _Work:
-    """What is missing and no other run is at: endpoints, pairs, lines and traces of planes. `held`: who is at others.
-
-    `tried`: endpoints that were evaluated in vain.
-    """
-
-    def __init__(self, state: State, tried: set[str]):
-        self.state, self.tried, self.keys = state, tried, state.whole()
-        self.planes = Planes(state.connections)
-        self.held: set[Claim] = set()
-        self._groups: dict[str, frozenset[str]] = {}
-        self.since = state.claims.look()
-        self.endpoints = self.missing_endpoints(self.keys)
-        self.pairs = state.connections.missing(self.keys)
-        self.paths = self.pairs.count()
-        self.lines, self.traces = self.missing_planes()
-        self._any = bool(self.endpoints or self.paths or self.lines or self.traces)
-        if not self._any or not self.since.claims:
-            return
-        self.endpoints = self.without(self.endpoints, self.since.claims)
-        self.leave(self.since.claims)
-        self.lines, self.traces = (
-            self.without(self.lines, self.since.claims),
-            self.without(self.traces, self.since.claims),
-        )
-
-    def __bool__(self) -> bool:
-        return self._any
-
-    def missing_endpoints(self, keys: set[str]) -> list[EndpointTask]:
-        tasks, _ = self.state.connections.missing_endpoints(keys - self.tried)
-        return tasks
-
-    def missing_planes(self) -> tuple[list[LineTask], list[TraceTask]]:
-        failed = {grid.through for grid in self.planes.grids if grid.name in self.state.failed_planes}
-        (lines, _), (traces, _) = self.planes.missing_lines(self.keys), self.planes.missing_traces(self.keys)
-        return (
-            [one for one in lines if one.through not in failed],
-            [one for one in traces if one.through not in failed],
-        )
-
-    # What others are at -----------------------------------------------------------------------------------------
-
-    def without(self, tasks: Sequence[Task], claims: Iterable[Claim]) -> list[Task]:
-        """The endpoints, lines or traces that none of these claims has."""
-        kept = list(tasks)
-        for claim in claims:
-            free = [task for task in kept if not claim.overlaps(_kind(task), self.groups(_kind(task)), [_unit(task)])]
-            if len(free) < len(kept):
-                kept = free
-                self.held.add(claim)
-        return kept
-
-    def leave(self, claims: Iterable[Claim]) -> None:
-        """Take out the pairs that these claims have."""
-        for claim in claims:
-            if claim.overlaps("pairs", self.groups("pairs"), self.keys, 2) and self.pairs.leave(claim.keys):
-                self.held.add(claim)
-        self.paths = self.pairs.count()
-
-    def groups(self, kind: str) -> frozenset[str]:
-        """Keys of all groups of records that this sweep may write of a kind."""
-        if kind not in self._groups:
-            self._groups[kind] = _groups(self.state.connections, self.planes, kind)
-        return self._groups[kind]
-
-
-def _round(work: _Work, shape: Shape, actors: int) -> Damaged:
+def _round(work: Work, shape: Shape, actors: int) -> Damaged:
     from raymc.runtime.pool import EvaluatorSettings, Pool
 
     state, keys = work.state, work.keys
@@ -146,11 +71,13 @@ def _round(work: _Work, shape: Shape, actors: int) -> Damaged:
     return damaged
 
 
-def _endpoints(work: _Work, pool: Pool) -> Damaged:
+def _endpoints(work: Work, pool: Pool) -> Damaged:
     state, units = work.state, {task.key for task in work.endpoints}
     damaged: Damaged = {}
     with state.claims.take("endpoints", work.groups("endpoints"), units, work.since) as taken:
         work.held |= {*taken.held}
+        if taken.again:
+            state.store.again()
         tasks = work.missing_endpoints({*taken.keys}) if taken.again else work.endpoints
         if not tasks:
             return {}
@@ -166,12 +93,13 @@ def _endpoints(work: _Work, pool: Pool) -> Damaged:
     return damaged
 
 
-def _pairs(work: _Work, pool: Pool, lost: Damaged) -> Damaged:
+def _pairs(work: Work, pool: Pool, lost: Damaged) -> Damaged:
     state = work.state
     if state.stop.is_set():
         return {}
     with state.claims.take("pairs", work.groups("pairs"), work.pairs.ends(), work.since, pairs=True) as taken:
         if taken.again:
+            state.store.again()
             work.pairs = state.connections.missing(work.keys)
             work.leave(taken.held)
         todo = _Paths(state, work.keys - lost.keys(), work.pairs)
@@ -228,17 +156,18 @@ class _Paths:
             state.progress.say(f"{state.name(task.a)} - {state.name(task.b)} failed: {error}")
 
 
-def _planes(work: _Work, pool: Pool, lost: Damaged) -> Damaged:
-    state, planes, units = work.state, work.planes, {_unit(task) for task in (*work.lines, *work.traces)}
+def _planes(work: Work, pool: Pool, lost: Damaged) -> Damaged:
+    state, planes, units = work.state, work.planes, {unit(task) for task in (*work.lines, *work.traces)}
     damaged: Damaged = {}
     with state.claims.take("planes", work.groups("planes"), units, work.since) as taken:
         work.held |= {*taken.held}
         if taken.again:
+            state.store.again()
             work.lines, work.traces = work.missing_planes()
         ready = [
             task
             for task in (*work.lines, *work.traces)
-            if _unit(task) in taken.keys and not lost.keys() & {*task.through}
+            if unit(task) in taken.keys and not lost.keys() & {*task.through}
         ]
         if not ready or state.stop.is_set():
             return {}
@@ -258,33 +187,6 @@ def _planes(work: _Work, pool: Pool, lost: Damaged) -> Damaged:
                 state.failed_planes[name] = str(error)
                 state.progress.say(f"{name} failed: {error}")
     return damaged
-
-
-def _kind(task: EndpointTask | LineTask | TraceTask) -> str:
-    return "endpoints" if isinstance(task, EndpointTask) else "planes"
-
-
-def _unit(task: EndpointTask | LineTask | TraceTask) -> str:
-    """Under which key a task is claimed: a plane with all that is in it."""
-    return task.key if isinstance(task, EndpointTask) else "-".join(task.through)
-
-
-def _groups(connections: Connections, planes: Planes, kind: str) -> frozenset[str]:
-    """Keys of all groups of records that a sweep may write of a kind."""
-    curves, splits = connections.spec.connectivity.curve_names, connections.row_sets
-    spaces = sorted({space for some in SPACES.values() for space in some})
-    if kind == "endpoints":
-        return frozenset(connections.evaluation_key(split, space) for split in splits for space in spaces)
-    if kind == "planes":
-        lines = {planes.line_key(grid, split) for grid in planes.grids for split in grid.splits}
-        return frozenset(lines | {planes.trace_key(grid, curve) for grid in planes.grids for curve in curves})
-    return frozenset(
-        connections.profile_key(split, space, curve, head)
-        for split in splits
-        for space in spaces
-        for curve in curves
-        for head in ("path", "own")
-    )
 
 
 def _needed(task: PairTask) -> list[tuple[str, str]]:
