@@ -18,6 +18,7 @@ _ANSWER = 20.0  # seconds for a head's first answer
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_task_oom_retries": "2",  # of a task that the memory monitor kills; Ray's own default is for ever
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own, which keeps finished work and stops cleanly

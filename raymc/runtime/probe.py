@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from raymc.runtime.cluster import Shape
+from raymc.runtime.losses import LOSSES, loss_of
 from raymc.specs.errors import RaymcError
 from raymc.specs.trial import TrialSpec
 
@@ -36,9 +37,9 @@ class Probe:
 def probe(what: Probe, shape: Shape, stop: threading.Event) -> dict[str, Decision] | None:
     """Decisions by the keys of the parts, or None where `stop` was set before they were there.
 
-    It is started again once where its process dies. Raises RaymcError, CorruptArtefact where something is damaged.
+    It is started again a few times where its worker dies. Raises RaymcError, CorruptArtefact for what is damaged.
     """
-    task: Any = ray.remote(_measured).options(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=1)
+    task: Any = ray.remote(_measured).options(num_cpus=shape.cpus, num_gpus=shape.gpus, max_retries=LOSSES)
     call = task.remote(what, max(1, int(shape.cpus)), "cuda" if shape.gpus else "cpu")
     while not ray.wait([call], timeout=0.5)[0]:
         if stop.is_set():
@@ -49,7 +50,7 @@ def probe(what: Probe, shape: Shape, stop: threading.Event) -> dict[str, Decisio
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, RaymcError) else error from error
     except RayError as error:
-        raise RaymcError(f"the precision can't be measured: {str(error).strip().splitlines()[0]}") from error
+        raise RaymcError(f"the precision can't be measured: {loss_of(error).reason}") from error
     if isinstance(found, RaymcError):
         raise found
     return found

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
 from raymc.runtime.actor import EvaluatorActor, EvaluatorSettings, Work
+from raymc.runtime.losses import loss_of
 from raymc.specs.errors import RaymcError
 
 
@@ -70,9 +71,8 @@ def _done(calls: list[Any]) -> None:
     """Raises RaymcError where one of them failed."""
     try:
         reports = ray.get(calls)
-    except (RayActorError, RayTaskError) as error:
-        cause = getattr(error, "cause", error)
-        raise RaymcError(f"an evaluator failed: {str(cause).strip().splitlines()[-1]}") from error
+    except RayError as error:
+        raise RaymcError(f"an evaluator failed: {loss_of(error).reason}") from error
     for report in reports:
         for fault in [report] if isinstance(report, RaymcError) else [one for one in report.errors if one]:
             raise fault

@@ -56,8 +56,10 @@ def _round(work: Work, shape: Shape, actors: int) -> Damaged:
     spec_json = state.spec.model_dump_json()
     retries = state.spec.failure.pair_retries
     adapted = state.connections.adapted(keys)
-    count = max(1, min(actors, max(len(work.endpoints), work.paths, len(work.lines))))
-    with Pool(settings, spec_json, sorted(keys), adapted, count, retries, state.progress) as pool:
+    most = max(len(work.endpoints), work.paths, len(work.lines))
+    count = max(1, min(actors, most))
+    most = count if evaluator.actors else most  # left open: more where nodes join
+    with Pool(settings, spec_json, sorted(keys), adapted, count, retries, state.progress, most) as pool:
         damaged = _endpoints(work, pool)
         state.mark("endpoints", began)
         began = time.perf_counter()
