@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts the MLflow server of compose.yaml. Secrets are read from files, and never stand on a command line.
+# Starts the MLflow server in the container of compose.yaml, which says how it is used.
+# Secrets are read from files in /run/secrets (or RAYMC_SECRETS), and never stand on a command line.
 set -euo pipefail
 umask 077
 

@@ -253,8 +253,10 @@ def url_of(address: str | None) -> str:
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+    for name in ("ray.dashboard.modules", "ray._private.runtime_env.packaging"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what is sent is said by raymc
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):  # they set their own
+        logging.getLogger(name).setLevel(logging.WARNING)
 
     class Client(JobSubmissionClient):
         def _do_request(self, *arguments: Any, **options: Any) -> Any:  # it waits for ever by itself
