@@ -179,7 +179,7 @@ class _Run:
         if self.tracking is not None:
             self.tracking.open()
         began = time.perf_counter()
-        with connect(self.address, self.verbose) as cluster:
+        with connect(self.address, self.verbose) as cluster, self._signals():  # Ray sets a SIGTERM handler of its own
             worker, at_once, actor, actors = self._shapes(cluster)
             self.state.mark("start", began)
             for _ in range(_ROUNDS):
