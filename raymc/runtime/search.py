@@ -137,7 +137,8 @@ def run_trials(
     finished: Callable[[Trial], None],
     verbose: bool = False,
 ) -> dict[str, str]:
-    """Train all of them, `concurrent` at a time; the reason of each run that failed, by its key.
+    """Train all of them; the reason of each run that failed, by its key. Groups of several workers go `concurrent` at a
+    time, since their drivers hold nothing; of others as many as there is room for, more once nodes join.
 
     A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint; one whose
     node is lost, for as long as it gets further (see raymc.runtime.losses). Once `stop` is set no trial goes on; what
@@ -168,7 +169,7 @@ def _search(
         },
         tune_config=tune.TuneConfig(
             reuse_actors=not nested,
-            max_concurrent_trials=concurrent,
+            max_concurrent_trials=concurrent if nested else None,
             trial_name_creator=_key,
             trial_dirname_creator=_key,
         ),
