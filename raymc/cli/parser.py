@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from raymc.cli import jobs, verbs
+from raymc.cli import jobs, report, ui, verbs
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,6 +130,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--rows", type=_count, default=20, metavar="N", help="lines of a table at most (default: 20)")
     sub.add_argument("--json", action="store_true", help="all sections, whole, as JSON")
 
+    report.add(verb, named)
+
     sub = verb("export", verbs.export, "a minimum, a point of a path or a soup as a Hugging Face folder")
     named(sub)
     what = sub.add_mutually_exclusive_group(required=True)
@@ -150,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("-o", "--out", required=True, metavar="DIR", help="a folder that isn't there yet")
     sub.add_argument("--json", action="store_true", help="provenance and scores as JSON")
 
+    ui.options(verb("ui", ui.ui, "open MLflow's pages of what a storage tracks, on this machine"))
     sub = verb("schema", verbs.print_schema, "the JSON Schema of a sweep, for editors")
     sub.add_argument("--markdown", action="store_true", help="a page to read, with every field and its default")
     return root

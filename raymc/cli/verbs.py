@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     from raymc.report.values import VALUES
 
-    sweep = _opened(options)
+    sweep = opened(options)
     name = sweep.name
     if options.json:
         from raymc.report.records import records
@@ -185,7 +185,7 @@ def show(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _opened(options: argparse.Namespace) -> Sweep:
+def opened(options: argparse.Namespace) -> Sweep:
     """The sweep that a verb names, by its own name or its spec."""
     from raymc.sweep.results import open_sweep
 
@@ -197,7 +197,7 @@ def _opened(options: argparse.Namespace) -> Sweep:
 
 
 def analyze(options: argparse.Namespace) -> int:
-    sweep = _opened(options)
+    sweep = opened(options)
     sections = sweep.analyze(options.curve, options.split, options.value)
     if options.json:
         print(json.dumps({"name": sweep.name, "sections": [one.as_dict() for one in sections]}, indent=1))
@@ -210,7 +210,7 @@ def analyze(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    sweep = _opened(options)
+    sweep = opened(options)
     given = {
         name: getattr(options, name)
         for name in ("minimum", "path", "soup", "t", "curve", "cluster", "threshold", "choose")

@@ -17,8 +17,10 @@ from raymc.report.trees import tree_of
 from raymc.report.values import INTERVALS, PLACES, VALUES
 
 GROUPS = {  # what the values of VALUES are of, in the order of the page's switch
-    "Loss": ("barrier_entezari", "barrier_ainsworth", "convexity_gap", "refined_barrier", "saddle")
-    + ("loss_integral", "loss_mean", "better", "t_peak", "t_refined"),
+    "Loss": (
+        *("barrier_entezari", "barrier_ainsworth", "convexity_gap", "refined_barrier", "saddle", "loss_integral"),
+        *("loss_mean", "better", "t_peak", "t_refined"),
+    ),
     "Error rate": ("barrier_frankle",),
     "Agreement": ("agreement_ends", "jensen_shannon_ends"),
     "Distance": ("distance_l2", "cosine", "length"),
@@ -69,7 +71,7 @@ class Tables:
 
 
 def facts_and_blocks(tables: Tables) -> tuple[dict[str, Any], dict[str, Block]]:
-    """What JSON says of the blocks, and these by name: `pairs.*`, `PLACE.v.VALUE`, `PLACE.c.COLUMN`, `PLACE.p.METRIC`."""
+    """What JSON says of the blocks, and these: pairs.a, pairs.b, PLACE.v.VALUE, PLACE.c.COLUMN, PLACE.p.METRIC."""
     shown, places = tables.shown, tables.places
     number = {key: i for i, key in enumerate(shown["key"])}
     ends = tables.barriers[["a", "b"]].drop_duplicates()
@@ -150,7 +152,9 @@ def _minima(tables: Tables, shown: pd.DataFrame) -> dict[str, Any]:
             continue
         kinds = dict.fromkeys(texts)
         if pd.api.types.is_numeric_dtype(column):
-            kinds = dict.fromkeys(texts[i] for i in np.argsort(column.to_numpy(dtype=float, na_value=np.inf), kind="stable"))
+            kinds = dict.fromkeys(
+                texts[i] for i in np.argsort(column.to_numpy(dtype=float, na_value=np.inf), kind="stable")
+            )
         rank = {text: i for i, text in enumerate(kinds)}
         axes.append({"name": axis, "values": texts, "ranks": [rank[text] for text in texts]})
     return {

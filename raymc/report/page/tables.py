@@ -61,7 +61,11 @@ def part_of(section: Shown, name: str, names: Mapping[str, str]) -> Part:
         section.space,
         [line for line in section.definition.split("\n") if line],
         [note for note in section.notes if note],
-        [(name.replace("_", " "), cell(value)) for name, value in section.figures.items() if not isinstance(value, dict)],
+        [
+            (name.replace("_", " "), cell(value))
+            for name, value in section.figures.items()
+            if not isinstance(value, dict)
+        ],
         None if section.table is None or not len(section.table) else _of_frame(section.table, names, section.shown),
     )
 
