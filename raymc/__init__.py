@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         TrainSpec,
     )
     from raymc.sweep import Sweep, open_sweep, plan, run
+    from raymc.sweep.submit import submit
 
 __version__ = "0.1.0"
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "open_sweep",
     "plan",
     "run",
+    "submit",
 ]
 
 _HOMES = {
@@ -178,6 +180,7 @@ _HOMES = {
         "plan",
         "run",
     ),
+    "raymc.sweep.submit": ("submit",),
 }
 
 

@@ -19,6 +19,7 @@ from raymc.specs.errors import RaymcError, Unreachable
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PATIENCE = 300.0  # seconds that a cluster may be away before following a log or a stop gives up
 _ANSWER = 30.0  # seconds for one answer over HTTP
+_STARTING = 45.0  # seconds in which a head that has just started may still refuse jobs
 _SILENCE = 60.0  # seconds without a line after which the connection is made anew
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -123,18 +124,22 @@ class Jobs:
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            try:
-                with self._reaching():
-                    self._client.submit_job(
-                        submission_id=id,
-                        entrypoint=entrypoint,
-                        runtime_env={"working_dir": folder, "env_vars": dict(environment)},
-                        metadata=dict(metadata),
-                    )
-            except Unreachable:  # Ray says no more than 500 of an id that is taken
-                if any(job.id == id for job in self.all()):
-                    return False
-                raise
+            limit = time.monotonic() + _STARTING
+            while True:
+                try:
+                    with self._reaching():
+                        self._client.submit_job(
+                            submission_id=id,
+                            entrypoint=entrypoint,
+                            runtime_env={"working_dir": folder, "env_vars": dict(environment)},
+                            metadata=dict(metadata),
+                        )
+                    break
+                except Unreachable as error:
+                    if any(job.id == id for job in self.all()):  # Ray says no more than 500 of an id that is taken
+                        return False
+                    if "No available agent" not in str(error) or time.monotonic() > limit:
+                        raise
         return True
 
     def log(self, id: str) -> str:

@@ -92,7 +92,7 @@ def test_rays_own_autoscaler_reads_the_cluster(name, spec):
     assert head["resources"]["CPU"] == 0  # drivers alone
     (workers,) = found.values()
     assert workers["resources"]["CPU"] == 8
-    gpus, replicas = (1, (1, 8)) if name == "autoscaling.yaml" else (0, (2, 2))
+    gpus, replicas = (1, (0, 8)) if name == "autoscaling.yaml" else (0, (2, 2))
     assert workers["resources"].get("GPU", 0) == gpus
     assert (workers["min_workers"], workers["max_workers"]) == replicas
 

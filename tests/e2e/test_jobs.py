@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -238,7 +237,6 @@ def test_a_job_whose_nodes_lack_a_secret_says_so(head):
     assert done.returncode == 2
     assert "OTHER_TOKEN: not in the environment of the cluster's nodes" in done.stdout
     assert "only-here-1234567" not in done.stdout + done.stderr
-    assert "OTHER_TOKEN: not in" in head.raymc("status", "lacking").stdout
 
 
 def test_no_secret_is_in_a_job_a_log_or_the_store(head):
@@ -277,8 +275,7 @@ def test_a_wrong_token_no_token_and_a_dead_head_are_one_line(head, tmp_path):
         (head.raymc("jobs", RAY_AUTH_TOKEN_PATH=str(tmp_path / "token")), "refuses the token"),
         (without, "wants a token, and none was sent"),
     ]
-    head.process.send_signal(signal.SIGTERM)
-    head.process.wait(60)
+    head.end()
     submit = ("submit", ROOT / "sweeps" / "quickstart.yaml", "--storage", tmp_path / "store")
     done += [(head.raymc(*submit), "no Ray head answers"), (head.raymc("logs", "quickstart", "-f"), head.url)]
     for one, words in done:
