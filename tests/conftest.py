@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,3 +73,73 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[Any]:
+    spec = importlib.util.spec_from_file_location("s3_server", Path(__file__).parent / "services" / "s3.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.S3().start()
+    server.make_bucket("bucket")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(_s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A real S3-protocol server on loopback with a bucket named bucket; its credentials are in the environment."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
+
+
+QUIET_BROWSER = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+@dataclass
+class Tab:
+    """A page in a real browser. `complaints`: errors and warnings of its console; `requests`: every URL asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, without a screen, driven by playwright."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs Chromium, which is not there (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=program, args=QUIET_BROWSER)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_tab(browser: Any) -> Iterator[Callable[..., Tab]]:
+    """open_tab(url, color_scheme="dark", viewport={...}) opens it in a profile of its own and keeps what it does."""
+    contexts = []
+
+    def go(url: str | Path, **options: Any) -> Tab:
+        context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **options})
+        contexts.append(context)
+        tab = Tab(context.new_page())
+        tab.page.on("console", lambda one: one.type in ("error", "warning") and tab.complaints.append(one.text))
+        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        tab.page.on("request", lambda request: tab.requests.append(request.url))
+        tab.page.goto(url.as_uri() if isinstance(url, Path) else url)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()

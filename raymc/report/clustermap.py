@@ -30,11 +30,12 @@ def clustermap(
     tree: Tree | None = None,
     weak: Sequence[bool] | None = None,
     lowest: bool = False,
+    numbers: Sequence[int] | None = None,
 ) -> Figure:
     """A symmetric N x N matrix as colours, its rows in the order of `tree` (else as they are) with that above them.
 
     `unit`: what the colours mean, such as "Entezari barrier (nats)". `weak`: rows whose label has a star. `lowest`:
-    colours start at the lowest value instead of 0. NaN is grey. Raises ValueError where lengths differ from N.
+    colours start at the lowest value instead of 0. `numbers`: of the rows, else 1 to N. NaN is grey. Raises ValueError where lengths differ from N.
     """
     values = matrix.to_numpy(dtype=float, na_value=math.nan)
     count = len(values)
@@ -42,8 +43,8 @@ def clustermap(
         raise ValueError(f"a matrix of {values.shape} with {len(labels)} labels")
     order = list(tree.order) if tree else list(range(count))
     values = values[np.ix_(order, order)]
-    numbers = [str(i + 1) for i in order]
-    names = [f"{_clip(labels[i])}{' *' if weak and weak[i] else ''}  {i + 1}" for i in order]
+    numbers = numbers or range(1, count + 1)
+    names = [f"{_clip(labels[i])}{' *' if weak and weak[i] else ''}  {numbers[i]}" for i in order]
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     low = low if lowest else min(0.0, low)
@@ -53,7 +54,7 @@ def clustermap(
     side = min(max(0.5 * count, 2.2), 5.0)  # inches
     left = 0.07 + (size / 72 * 0.56 * max(map(len, names)) if count <= LABELS else 0.45)
     high_tree, gap, below, right = (0.7 if tree else 0.0), 0.05, 0.42, 0.95
-    width, height = left + side + right, 0.5 + high_tree + gap + side + below
+    width, height = left + side + right, 0.36 + high_tree + gap + side + below
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((left / width, below / height, side / width, side / height))
@@ -62,9 +63,9 @@ def clustermap(
     axes.spines[:].set_visible(False)
     if count <= LABELS:
         axes.set_yticks(range(count), names)
-        axes.set_xticks(range(count), numbers, rotation=90 if count > 24 else 0)
+        axes.set_xticks(range(count), [str(numbers[i]) for i in order], rotation=90 if count > 24 else 0)
     else:
-        axes.set_xlabel("minimum, in this order")
+        axes.set_xlabel("minimum, in this order", fontsize=8)
     axes.tick_params(labelsize=size, length=0 if count <= LABELS else 2, pad=2)
     bar = figure.add_axes(((left + side + 0.1) / width, below / height, 0.13 / width, side / height))
     figure.colorbar(picture, cax=bar).outline.set_visible(False)  # type: ignore[operator]

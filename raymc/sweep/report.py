@@ -213,6 +213,7 @@ def picture(
         tree,
         [bool(one) for one in minima["below_floor"]],
         value in FROM_LOWEST,
+        [int(i) + 1 for i in minima.index],
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix[1:], dpi=300, metadata={"Title": f"{sweep.name}: {title}"})

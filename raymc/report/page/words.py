@@ -49,7 +49,7 @@ def found_in(
         counted = table[~table["below_floor"] & table["barrier_entezari"].notna()]
         if not len(counted):
             continue
-        top = counted.loc[counted["barrier_entezari"].idxmax()]
+        top = counted.sort_values("barrier_entezari", kind="stable").iloc[-1]
         low, high = top.get("barrier_entezari_low"), top.get("barrier_entezari_high")
         adjusted = not (counted["p_value"].min() <= RESOLUTION and counted["p_holm"].min() >= SIGNIFICANT)
         count, p_value = clusters.get(place, (None, None))
