@@ -6,9 +6,10 @@ import re
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer
 
 from raymc.specs.base import Count, Flag, NonNegative, Positive, Spec, Whole
+from raymc.specs.secrets import without_secrets
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -85,3 +86,8 @@ class Tracking(Spec):
     uri: str | None = Field(default=None, description="MLflow tracking URI; left out: sqlite under the storage")
     experiment: str = Field(default="raymc", min_length=1, description="MLflow experiment")
     log_every: Count = Field(default=10, description="steps between points of the training curve")
+
+    @field_serializer("uri")
+    def _without_password(self, uri: str | None) -> str | None:
+        """A spec that is written anywhere has no password in it."""
+        return None if uri is None else without_secrets(uri)

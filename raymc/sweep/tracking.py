@@ -1,10 +1,15 @@
-"""The tracker of a run: opened when there is something to show, never in the way of the results."""
+"""The tracker of a run: opened when there is something to show, never in the way of the results.
+
+While it is away the sweep goes on; at its end it is waited for, up to RAYMC_TRACKING_WAIT seconds at a stretch (300
+where that isn't set). What isn't shown then is shown by the next run of the sweep.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,9 +18,14 @@ from raymc.specs.progress import Progress
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store.store import Store
 from raymc.sweep.results import Sweep
+from raymc.tracking import KEPT
 
 if TYPE_CHECKING:
     from raymc.tracking.background import BackgroundTracker
+    from raymc.tracking.system import SystemWatch
+
+PATIENCE = "RAYMC_TRACKING_WAIT"
+PATIENCE_SECONDS = 300.0
 
 
 class Tracking:
@@ -24,20 +34,35 @@ class Tracking:
     def __init__(self, spec: SweepSpec, store: Store, tracking: str | None, progress: Progress):
         self._spec, self._store, self._asked, self._progress = spec, store, tracking, progress
         self._tracker: BackgroundTracker | None = None
+        self._watch: SystemWatch | None = None
         self._uri = ""
+        self._patience = patience()
 
     def open(self) -> BackgroundTracker:
         """Make the tracker, and let it prepare its place beside other work."""
         if self._tracker is None:
+            from raymc.specs.secrets import without_secrets
             from raymc.sweep.view import make_tracker
             from raymc.tracking.background import BackgroundTracker
 
             inner = make_tracker(self._spec, self._store, self._asked)
-            self._uri = inner.uri
-            self._tracker = BackgroundTracker(inner, self._trouble)
+            self._uri = without_secrets(inner.uri)
+            self._tracker = BackgroundTracker(inner, self._say, patience=self._patience)
             self._tracker.prepare()
             self._tracker.beside(_import_ahead)
         return self._tracker
+
+    def watch(self) -> None:
+        """From now on, until the sync, show how busy this machine is."""
+        from raymc.tracking.system import SystemWatch
+
+        tracker, name = self.open(), self._spec.name
+        if self._watch is None:
+            self._watch = SystemWatch(lambda sample: tracker.system(name, sample))
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
 
     def minimum(self, key: str, point: Point) -> None:
         """Show a minimum as soon as it is trained."""
@@ -55,21 +80,35 @@ class Tracking:
             kept = json.loads(receipt.read_text())
             if kept["digest"] == digest:
                 return kept["shown"]
+        self._stop_watching()
         try:
             address = self.open().sync(sweep_view(sweep, points))
         except RaymcError as error:
-            self._trouble(str(error))
-            return {}
+            self._say(f"{error}; {KEPT}")
+            return {"tracking_trouble": str(error)}
         shown = {"tracking": self._uri, "tracking_run": address}
         self._store.write_file(receipt, json.dumps({"digest": digest, "shown": shown}).encode())
         return shown
 
     def close(self) -> None:
+        self._stop_watching()
         if self._tracker is not None:
             self._tracker.close()
 
-    def _trouble(self, message: str) -> None:
-        self._progress.say(f"tracking: {message}; results are in the store, and another run completes the view")
+    def _say(self, message: str) -> None:
+        self._progress.say(f"tracking: {message}")
+
+
+def patience() -> float:
+    """Seconds for which a tracker may be away. Raises RaymcError for a setting that is no such number."""
+    told = os.environ.get(PATIENCE, "")
+    try:
+        seconds = float(told) if told else PATIENCE_SECONDS
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise RaymcError(f"{PATIENCE}: a number of seconds from 0 on, not {told!r}")
+    return seconds
 
 
 def _import_ahead() -> None:

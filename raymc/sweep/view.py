@@ -18,6 +18,8 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import backbones_of
 from raymc.sweep.findings import analysis_tables, analysis_text, plane_figures
+from raymc.sweep.headline import commands, headline
+from raymc.sweep.report import page
 from raymc.sweep.results import Sweep
 
 if TYPE_CHECKING:
@@ -39,13 +41,21 @@ def make_tracker(spec: SweepSpec, store: Store, tracking: str | None) -> MlflowT
     return MlflowTracker.under(store.root, spec.tracking.experiment)
 
 
-def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics: Mapping[str, float]) -> MinimumView:
-    """One finished minimum. Raises CorruptArtefact where its folder can't be read."""
+def minimum_view(
+    spec: SweepSpec,
+    store: Store,
+    key: str,
+    point: Point,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str] | None = None,
+) -> MinimumView:
+    """One finished minimum; `tags`: what is known beside its own. Raises CorruptArtefact for one that can't be read."""
     from raymc.tracking.tracker import DatasetView, MinimumView
 
     body = store.read_json(layout.MINIMA, key, layout.PROVENANCE)
     curve = _curve(store, layout.MINIMA, key)
     task = point.trial.task
+    trajectory = point.trial.trajectory
     dataset = DatasetView(
         name=_dataset_name(task.dataset.model_dump(mode="json")),
         digest=str(body.get("rows_digest") or ""),
@@ -61,11 +71,12 @@ def minimum_view(spec: SweepSpec, store: Store, key: str, point: Point, metrics:
         uri=store.where(layout.MINIMA, key),
         seconds=body["seconds"]["total"],
         tags={
+            **(tags or {}),
             "device": body["device"],
             "workers": str(body["workers"]),
-            "commit": body["commit"] or "",
-            "trajectory": point.trial.trajectory,
-            **{f"version.{name}": version for name, version in body["versions"].items()},
+            **({"commit": body["commit"][:12]} if body["commit"] else {}),
+            **({"trajectory": trajectory} if trajectory != key else {}),
+            "versions": ", ".join(f"{name} {version}" for name, version in body["versions"].items()),
         },
         datasets=() if point.existing else (dataset,),
     )
@@ -87,7 +98,7 @@ def backbone_view(store: Store, key: str, backbone: Pretrained) -> MinimumView:
         curve=_curve(store, layout.BACKBONES, key),
         uri=store.where(layout.BACKBONES, key),
         seconds=body["seconds"]["total"],
-        tags={"commit": body["commit"] or ""},
+        tags={"commit": body["commit"][:12]} if body["commit"] else {},
         kind="backbone",
     )
 
@@ -109,15 +120,17 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     views: list[MinimumView] = []
     rows = {row["key"]: row for _, row in minima.iterrows()}
     splits, weak = [rows_of.name for rows_of in spec.row_sets], sweep.weak()
+    sections = sweep.analyze() if len(barriers) else []
+    told = headline(sweep, sections)
     for key, point in points.items():
         if key in rows:
-            found = {
+            found = told.metrics_of(key) | {
                 f"{split}/{name}": float(rows[key][f"{split}_{name}"])
                 for split in splits
                 for name in ("loss", *METRICS[spec.model.kind], *DIAGNOSTICS)
                 if rows[key][f"{split}_{name}"] == rows[key][f"{split}_{name}"]  # no NaN
             }
-            views.append(minimum_view(spec, sweep.store, key, point, found))
+            views.append(minimum_view(spec, sweep.store, key, point, found, told.tags_of(key)))
         else:
             views.append(
                 MinimumView(
@@ -134,17 +147,13 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
                 )
             )
     names = {key: name_of(point) for key, point in points.items()}
-    matrices, figures, metrics = [], {}, {}
+    matrices, figures, metrics = [], {}, dict(told.metrics)
     for curve in spec.connectivity.curve_names:
         for split in splits:
             chosen = barriers[(barriers["curve"] == curve) & (barriers["split"] == split)]
             for value in ("barrier_entezari", "barrier_ainsworth", "barrier_frankle", "distance_l2", "cosine"):
                 title, unit, definition = VALUES[value]
                 name = f"{value}.{curve}.{split}"
-                counted = chosen[~chosen["below_floor"]]
-                if len(counted):
-                    metrics[f"{split}/{curve}_{value}_mean"] = float(counted[value].mean())
-                    metrics[f"{split}/{curve}_{value}_max"] = float(counted[value].max())
                 heading = f"{title}, {curve} path, {split} split"
                 matrices.append(MatrixView(name, sweep.matrix(curve, split, value), heading, unit, definition))
             if len(chosen):
@@ -174,7 +183,6 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
     computed = sweep.precision
     if computed is not None and computed.drift is not None and computed.bound is not None:
         metrics |= {"precision_drift": computed.drift, "precision_bound": computed.bound}
-    sections = sweep.analyze() if len(barriers) else []
     axes: dict[str, list[Any]] = {name: [] for name in spec.axis_names}
     for point in points.values():
         for name, value in point.values.items():
@@ -196,6 +204,11 @@ def sweep_view(sweep: Sweep, points: Mapping[str, Point]) -> SweepView:
         params={name: value for name, value in shared.items() if not name.startswith(varied) or not varied},
         metrics=metrics,
         tags={"precision": computed.told} if computed is not None else {},
+        datasets=tuple(dict.fromkeys(one for view in views for one in view.datasets)),
+        finding=told.finding,
+        commands=commands(sweep),
+        columns=told.columns(spec),
+        pages={"report.html": lambda: page(sweep, sections)} if len(minima) else {},
         uri=sweep.store.where(layout.SWEEPS, spec.name),
         matrices=matrices,
         tables={

@@ -16,7 +16,7 @@ PICTURE_DPI = 120
 def artifact_names(view: SweepView) -> set[str]:
     """Every file that `write_artifacts` writes."""
     matrices = {f"matrices/{matrix.name}.{form}" for matrix in view.matrices for form in ("csv", "json")}
-    return matrices | {*view.tables, *view.texts, *view.figures}
+    return matrices | {*view.tables, *view.texts, *view.figures, *view.pages}
 
 
 def write_artifacts(view: SweepView, folder: Path) -> str:
@@ -44,6 +44,8 @@ def write_artifacts(view: SweepView, folder: Path) -> str:
         _path(folder, name).write_text(text)
     for name, draw in view.figures.items():
         draw().savefig(_path(folder, name), dpi=PICTURE_DPI)
+    for name, write in view.pages.items():
+        _path(folder, name).write_text(write())
     return json.dumps([{"path": name, "type": "table"} for name in shown])
 
 

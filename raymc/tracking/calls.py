@@ -10,9 +10,11 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
+from raymc.specs.secrets import without_secrets
 from raymc.tracking.database import sqlite_path
-from raymc.tracking.tracker import TrackingError
+from raymc.tracking.tracker import Away, TrackingError
 
 PROBE_SECONDS = 5  # tried twice: a connection kept from an earlier call may be stale
 # Read by MLflow at each call; a person's own settings stay.
@@ -36,12 +38,22 @@ _FOREIGN = {
     "google",
     "azure",
     "databricks",
+    "psycopg2",
+    "psycopg",
 }
 _NOISY = ("mlflow", "alembic", "urllib3.connectionpool", "sqlalchemy.pool")
 _TOLD = (
     *("Connection refused", "Connection reset by peer", "Remote end closed connection", "No route to host"),
     *("Network is unreachable", "Name or service not known", "Temporary failure in name resolution"),
 )
+_PASSING = re.compile(  # of texts: MLflow wraps what went wrong in errors of its own
+    r"(?i)connection (refused|reset|aborted|timed out|to server .* failed)|closed (the )?connection"
+    r"|network is unreachable|no route to host"
+    r"|temporary failure in name|timed out|timeout|max retries|too many connections|database is locked"
+    r"|is (starting up|shutting down)|administrator command|server answers 5\d\d|error code 5\d\d"
+    r"|temporarily.unavailable"
+)
+_LASTING = re.compile(r"(?i)authentication failed|does not exist|certificate|schema")
 _here = threading.local()
 
 
@@ -67,7 +79,7 @@ def is_web(uri: str) -> bool:
 
 def shown(uri: str) -> str:
     """A URI without the name and password in it."""
-    return re.sub(r"//[^/@\s]+@", "//", uri)
+    return without_secrets(uri)
 
 
 def reach(uri: str) -> None:
@@ -83,12 +95,19 @@ def reach(uri: str) -> None:
         if os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] != _SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]:
             seconds = int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
         creds = get_default_host_creds(uri)
-        http_request(creds, "/health", "GET", timeout=seconds, max_retries=1, raise_on_status=False)
+        answer = http_request(creds, "/health", "GET", timeout=seconds, max_retries=1, raise_on_status=False)
+        if answer is not None and answer.status_code >= 500:
+            raise ConnectionError(f"the server answers {answer.status_code}")
     elif (path := sqlite_path(uri)) is not None and path.exists():
         with contextlib.closing(sqlite3.connect(path, timeout=PROBE_SECONDS, isolation_level=None)) as database:
             database.execute("PRAGMA schema_version").fetchone()
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
+    elif path is None and re.match(r"(postgresql|mysql|mssql)\b", uri):
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        engine.connect().close()
 
 
 @contextlib.contextmanager
@@ -101,14 +120,31 @@ def calling(uri: str) -> Iterator[None]:
         home = type(error).__module__.split(".")[0]
         if not isinstance(error, (OSError, ImportError, sqlite3.Error)) and home not in _FOREIGN:
             raise
-        raise TrackingError(f"MLflow at {shown(uri)}: {_line(error)}") from error
+        line = f"MLflow at {shown(uri)}: {_line(error, _password(uri))}"
+        raise (Away if _passes(error) else TrackingError)(line) from error
     finally:
         _here.silent = False
 
 
-def _line(error: BaseException) -> str:
+def _passes(error: BaseException) -> bool:
+    """Whether what went wrong may be right again by itself: a server or database that is away."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    text = " ".join(str(error).split())
+    return bool(_PASSING.search(text)) and not _LASTING.search(text)
+
+
+def _password(uri: str) -> str:
+    try:
+        return urlsplit(uri).password or ""
+    except ValueError:
+        return ""
+
+
+def _line(error: BaseException, password: str = "") -> str:
     """One line that says what is wrong, out of a text that may be long and nested."""
     text = shown(" ".join(str(error).split()))
+    text = text.replace(password, "…") if len(password) > 3 else text
     if "timed out" in text or "timeout" in text:
         return "no answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT sets how many seconds it may take)"
     for told in _TOLD:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raymc.tracking.tracker import MinimumView, SweepView
+from raymc.tracking.tracker import MinimumView, SweepView, SystemSample
 
 
 class MemoryTracker:
@@ -13,12 +13,17 @@ class MemoryTracker:
         self.sweeps: dict[str, SweepView] = {}
         self.prepared = False
         self.closed = False
+        self.samples: list[SystemSample] = []
+        self.beats = 0
 
     def prepare(self) -> None:
         self.prepared = True
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
         self.live.setdefault(sweep, {})[view.key] = view
+
+    def system(self, sweep: str, sample: SystemSample) -> None:
+        self.samples.append(sample)
 
     def sync(self, view: SweepView) -> str:
         self.sweeps[view.name] = view

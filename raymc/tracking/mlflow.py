@@ -6,6 +6,7 @@ old one moves to MLflow's trash, from where it can be restored; tags that people
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,10 +17,12 @@ from raymc.tracking import records
 from raymc.tracking.artifacts import artifact_names, write_artifacts
 from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
 from raymc.tracking.database import make_database, sqlite_path
+from raymc.tracking.models import models_of, put_model
 from raymc.tracking.notes import running_note
 from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
 from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, reachable_files, source
-from raymc.tracking.tracker import MinimumView, SweepView, TrackingError
+from raymc.tracking.table import SHARED, TRAINING_MODE, table_key, table_state
+from raymc.tracking.tracker import MinimumView, SweepView, SystemSample, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,6 +48,7 @@ class MlflowTracker:
         self._experiment_id = ""
         self._parents: dict[str, str] = {}  # of sweeps that are shown live: name to run id
         self._open: set[str] = set()  # runs that this tracker opened and hasn't finished
+        self.beats = 0
 
     @classmethod
     def under(cls, storage: str | Path, experiment: str) -> MlflowTracker:
@@ -90,6 +94,18 @@ class MlflowTracker:
             record = records.minimum_record(view, sweep)
             self._put(record, self._find(record.identity), parent=self._parents[sweep])
 
+    def system(self, sweep: str, sample: SystemSample) -> None:
+        if self._mlflow is None:
+            self.prepare()
+        with calling(self.uri):
+            from mlflow.entities import Metric
+
+            reach(self.uri)
+            if sweep not in self._parents:
+                self._parents[sweep] = self._open_parent(sweep)
+            some = [Metric(f"system/{name}", x, sample.at, sample.step) for name, x in sample.values.items()]
+            self._client.log_batch(self._parents[sweep], some)
+
     def sync(self, view: SweepView) -> str:
         self.prepare()
         with calling(self.uri):
@@ -107,8 +123,9 @@ class MlflowTracker:
             for left in minima.values():
                 self._trash(left)
             if not right:
-                self._fill(parent, record)
+                self._fill(parent, records.placed(record, self._page(parent)))
                 self._put_artifacts(parent, view)
+                self._put_table(view, parent)
                 self._finish(parent, record)
             self._parents.pop(view.name, None)
             return self._address(parent)
@@ -135,7 +152,9 @@ class MlflowTracker:
         from mlflow.exceptions import MlflowException
 
         tags = {
-            NOTE: "Sweeps of raymc: a run is a sweep with its connectivity matrices, the runs in it are its minima.",
+            NOTE: "Sweeps of raymc: **a run is a sweep** (its page has what was found, the report and the matrices), "
+            "**the runs in it are its minima**. Under Models: the minima themselves, by where they lie. "
+            "Only sweeps: search for `tags.`raymc.kind` = 'sweep'`.",
             "mlflow.experimentKind": "custom_model_development",
         }
         try:
@@ -157,6 +176,7 @@ class MlflowTracker:
 
     def _put(self, record: Record, found: Sequence[Run], parent: str) -> None:
         """Make one minimum's run complete and right."""
+        self.beats += 1
         run = oldest(found)
         if run is None or not is_right(run, record):
             run = self._renew(run, record, parent)
@@ -199,11 +219,17 @@ class MlflowTracker:
         now = max(round(time.time() * 1000), begin)
         held, tagged = run.data.metrics, run.data.tags
         points = [Metric(p.name, p.value, begin + p.offset, p.step) for p in record.points]
-        finals = [Metric(k, v, now, record.step_of(k)) for k, v in record.metrics.items() if held.get(k) != v]
+        model = put_model(self._client, self._experiment_id, run_id, record) if record.model else None
+        finals = [
+            Metric(k, v, now, record.step_of(k), model_id=model, run_id=run_id)
+            for k, v in record.metrics.items()
+            if held.get(k) != v
+        ]
         params = [Param(name, value) for name, value in record.params.items() if name not in run.data.params]
         tags = [RunTag(name, value) for name, value in record.tags.items() if tagged.get(name) != value]
         for metrics, some_params, some_tags in records.batches(points + finals, params, tags):
             self._client.log_batch(run_id, metrics, some_params, some_tags, synchronous=True)
+            self.beats += 1
         for name in tagged:
             ours = name.startswith("raymc.") and name not in (*record.identity, COMPLETE, CURVE)
             if ours and name not in record.tags:
@@ -211,7 +237,7 @@ class MlflowTracker:
         if record.datasets:
             inputs = [
                 DatasetInput(
-                    Dataset(data.name[:500], data.digest[:36], "local", f'{{"uri": "{data.uri}"}}'),
+                    Dataset(data.name[:500], data.digest[:36], "local", json.dumps({"uri": data.uri})),
                     [InputTag("mlflow.data.context", data.context)],
                 )
                 for data in record.datasets
@@ -235,7 +261,10 @@ class MlflowTracker:
             )
         with tempfile.TemporaryDirectory(prefix="raymc-tracking-") as folder:
             tables = write_artifacts(view, Path(folder))
-            self._client.log_artifacts(run.info.run_id, folder)
+            self.beats += 1
+            for entry in sorted(Path(folder).iterdir()):
+                self._client.log_artifact(run.info.run_id, str(entry))
+                self.beats += 1
         self._client.set_tag(run.info.run_id, TABLES, tables)
 
     def _files(self, run_id: str, folder: str | None = None) -> set[str]:
@@ -270,6 +299,9 @@ class MlflowTracker:
     def _trash(self, runs: Sequence[Run], keep: Run | None = None) -> None:
         for run in runs:
             if (keep is None or run.info.run_id != keep.info.run_id) and run.info.lifecycle_stage == "active":
+                if run.data.tags.get(KIND) != "sweep":
+                    for model in models_of(self._client, self._experiment_id, run.info.run_id):
+                        self._client.delete_logged_model(model)
                 self._client.delete_run(run.info.run_id)
                 self._open.discard(run.info.run_id)
                 run.info._lifecycle_stage = "deleted"
@@ -277,5 +309,12 @@ class MlflowTracker:
     def _address(self, run: Run) -> str:
         if not is_web(self.uri):
             return run.info.run_id
-        page = f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
-        return f"{shown(self.uri).rstrip('/')}/{page}"
+        return f"{shown(self.uri).rstrip('/')}/{self._page(run)}{TRAINING_MODE}"
+
+    def _page(self, run: Run) -> str:
+        return f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
+
+    def _put_table(self, view: SweepView, parent: Run) -> None:
+        """A table of the sweep's runs with the columns that tell most, as a view that a link opens."""
+        state = table_state(view.name, parent.info.run_id, view.columns)
+        self._client.set_experiment_tag(self._experiment_id, f"{SHARED}{table_key(view.name)}", json.dumps(state))

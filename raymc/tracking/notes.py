@@ -10,18 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raymc.tracking.table import TRAINING_MODE, table_key
 from raymc.tracking.tracker import MatrixView, MinimumView, SweepView
 
 TABLE_LIMIT = 12  # minima; a larger matrix is a picture
 VALUES_LIMIT = 8
+HERE = "#/experiments/EXPERIMENT/runs/RUN"  # in links of a description: where its run's page is
 LENGTH_LIMIT = 7500  # characters; MLflow takes 8000 in a tag
 
 
 def sweep_note(view: SweepView) -> str:
-    """The headline, what the sweep asks, its axes, its first matrix where that is small, and how to read it."""
+    """What was found and where to look on, what the sweep asks, its first matrix where small, how to make it again."""
     parts = [
         _headline(view),
         _failure(view.status, view.reason),
+        _links(view),
         view.description.strip(),
         "\n".join(f"- {name}: {_values(values)}" for name, values in view.axes.items()),
     ]
@@ -34,12 +37,23 @@ def sweep_note(view: SweepView) -> str:
             "A cell is one pair of minima, numbered as in the rows: how high the path between them rises. 0 means "
             "connected; compare heights with the minima's own losses, in the runs below this one.",
         ]
-    files = [*view.figures, *(f"matrices/{matrix.name}.csv" for matrix in view.matrices)]
-    if files:
-        parts.append(f"Under Artifacts: {', '.join(files[:6])}{' and more' if len(files) > 6 else ''}.")
+    if view.commands:
+        parts.append("\n".join(f"- {what}: `{command}`" for what, command in view.commands.items()))
     if view.uri:
         parts.append(f"Stored in `{view.uri}`. This page is a view of the store and can be made again from it.")
     return _fit(parts)
+
+
+def _links(view: SweepView) -> str:
+    """To the files that people look at, and to the table of runs."""
+    pictures = [name for name in view.figures if name.startswith(("matrix", "profiles"))]
+    named = [(name, "Report" if name == "report.html" else name) for name in view.pages]
+    named += [(name, name.removesuffix(".png")) for name in pictures[:2]]
+    links = [f"[{title}]({HERE}/artifacts/{name}{TRAINING_MODE})" for name, title in named]
+    if view.columns:
+        table = f"{HERE.replace('/RUN', '')}{TRAINING_MODE}&viewStateShareKey={table_key(view.name)}"
+        links.insert(bool(view.pages), f"[Minima as a table]({table})")
+    return " · ".join(links)
 
 
 def minimum_note(view: MinimumView, sweep: str) -> str:
@@ -86,12 +100,14 @@ def _headline(view: SweepView) -> str:
     there = [(i, j) for i in range(len(cells)) for j in range(i) if math.isfinite(cells[i][j])]
     values = [cells[i][j] for i, j in there if not weak[i] and not weak[j]]
     below = f" ({len(there) - len(values)} with an end below the floor)" if len(values) < len(there) else ""
-    said = f"**{minima}, {len(there)} {'pair' if len(there) == 1 else 'pairs'}{below}.**"
+    pairs = f"{minima}, {len(there)} {'pair' if len(there) == 1 else 'pairs'}{below}"
     if not values:
-        return said
+        return f"**{pairs}.**"
+    if view.finding:
+        return f"**{view.finding}** {pairs}."
     mean = math.fsum(values) / len(values)
     return (
-        f"{said} {view.matrices[0].title}: mean {number(mean)}, "
+        f"**{pairs}.** {view.matrices[0].title}: mean {number(mean)}, "
         f"from {number(min(values))} to {number(max(values))} {view.matrices[0].unit}."
     )
 

@@ -7,10 +7,10 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from raymc.tracking.notes import minimum_note, sweep_note
+from raymc.tracking.notes import HERE, minimum_note, sweep_note
 from raymc.tracking.tracker import DatasetView, MinimumView, SweepView, Value
 
 KIND, SWEEP, MINIMUM = "raymc.kind", "raymc.sweep", "raymc.minimum"
@@ -47,6 +47,7 @@ class Record:
     points: tuple[Point, ...] = ()
     seconds: float | None = None
     datasets: tuple[DatasetView, ...] = ()
+    model: str = ""  # where the model lies that the run made
 
     @property
     def curve_digest(self) -> str:
@@ -85,12 +86,13 @@ def minimum_record(view: MinimumView, sweep: str) -> Record:
         points=tuple(_points(view.curve, view.seconds)),
         seconds=view.seconds,
         datasets=view.datasets,
+        model=view.uri if view.status == "finished" else "",
     )
 
 
 def sweep_record(view: SweepView) -> Record:
     axes = {f"raymc.axis.{name}": ", ".join(map(str, values)) for name, values in view.axes.items()}
-    tags = {**view.tags, **axes, "mlflow.note.content": sweep_note(view)}
+    tags = {**axes, **view.tags, "mlflow.note.content": sweep_note(view)}
     tags |= {name: value for name, value in (("raymc.uri", view.uri), ("raymc.reason", view.reason)) if value}
     return Record(
         identity=sweep_identity(view.name),
@@ -102,6 +104,13 @@ def sweep_record(view: SweepView) -> Record:
         status="FINISHED" if view.status == "finished" else "FAILED",
         datasets=view.datasets,
     )
+
+
+def placed(record: Record, page: str) -> Record:
+    """The record with links in its description that lead to this run's page."""
+    runs = page.rsplit("/", 1)[0]
+    note = record.tags["mlflow.note.content"].replace(HERE, page).replace(HERE.rsplit("/", 1)[0], runs)
+    return replace(record, tags={**record.tags, "mlflow.note.content": note[:TAG_LENGTH]})
 
 
 def batches(metrics: Sequence, params: Sequence, tags: Sequence) -> Iterator[tuple[Sequence, Sequence, Sequence]]:

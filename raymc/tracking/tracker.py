@@ -16,7 +16,7 @@ import pandas as pd
 from raymc.specs.errors import RaymcError
 
 # Bumped when the same view is to be shown in another way, so that what trackers hold is written anew.
-VIEW_VERSION = 1
+VIEW_VERSION = 2
 
 Value = str | int | float | bool | None
 Status = Literal["finished", "failed"]
@@ -24,6 +24,10 @@ Status = Literal["finished", "failed"]
 
 class TrackingError(RaymcError):
     """The tracker can't be reached, is too slow or refuses; one line. The store isn't touched by it."""
+
+
+class Away(TrackingError):
+    """The tracker doesn't answer at this moment: worth waiting for."""
 
 
 class Drawing(Protocol):
@@ -40,6 +44,15 @@ class DatasetView:
     digest: str
     uri: str
     context: str = "training"
+
+
+@dataclass(frozen=True)
+class SystemSample:
+    """How busy the driver's machine is: `values` by MLflow's names, without its system/; `at`: Unix time in ms."""
+
+    values: Mapping[str, float]
+    at: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class MatrixView:
     """One N x N matrix: index and columns are minima's keys, NaN where there is no value.
 
     `name` becomes a file's name; `title` says what a cell is, `definition` how it is computed, `unit` in what.
+    The first matrix of a view is its headline.
     """
 
     name: str
@@ -94,8 +108,10 @@ class SweepView:
     had and this one lacks leaves the tracker. `weak`: keys of those that count in no conclusion.
     `axes`: dotted name to the values taken. `params`: fields that all minima share (what an axis varies belongs in
     `axes`, so that a sweep that grows keeps its run). `matrices`: the headline first. `tables`: artifact name ending
-    in .json (shown as a table), .csv or .parquet. `texts`: artifact name to text. `figures`: artifact name to a
-    function that draws it, called only when the tracker needs the picture.
+    in .json (shown as a table), .csv or .parquet. `texts`: artifact name to text. `figures`, `pages`: artifact name
+    to a function that draws a picture or writes HTML, called only when the tracker needs it. `finding`: what was found,
+    a sentence or two in Markdown. `commands`: what it does to the command that does it. `columns`: metrics, tags and
+    axes that a table of the minima shows first, as `metrics.NAME`.
     """
 
     name: str
@@ -112,24 +128,34 @@ class SweepView:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Callable[[], Drawing]] = field(default_factory=dict)
+    pages: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    finding: str = ""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
     datasets: tuple[DatasetView, ...] = ()
     status: Status = "finished"
     reason: str = ""
 
     @cached_property
     def digest(self) -> str:
-        """20 hex digits that stand for all of the above; a figure counts by its name."""
+        """20 hex digits that stand for all of the above; a figure or page counts by its name."""
         parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         parts["weak"] = sorted(self.weak)
         parts["minima"] = [(view.key, view.digest) for view in self.minima]
         parts["backbones"] = [(view.key, view.digest) for view in self.backbones]
-        parts["figures"] = list(self.figures)
+        parts["figures"], parts["pages"] = list(self.figures), list(self.pages)
         parts["matrices"] = [(m.name, m.title, m.unit, m.definition, m.values) for m in self.matrices]
         return _digest(parts)
 
 
 class Tracker(Protocol):
-    """Where people look at sweeps. Every method may raise TrackingError; none is needed for a sweep to be right."""
+    """Where people look at sweeps. Every method may raise TrackingError; none is needed for a sweep to be right.
+
+    One that raises Away may be called again with the same arguments: nothing is shown twice. `beats` grows with each
+    part of a call that got through.
+    """
+
+    beats: int
 
     def prepare(self) -> None:
         """Make the place ready; called once, by one process, before the others."""
@@ -137,6 +163,10 @@ class Tracker(Protocol):
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
         """Show one minimum while its sweep still runs."""
+        ...
+
+    def system(self, sweep: str, sample: SystemSample) -> None:
+        """Show how busy the driver's machine is while its sweep still runs."""
         ...
 
     def sync(self, view: SweepView) -> str:
