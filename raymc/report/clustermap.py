@@ -35,7 +35,8 @@ def clustermap(
     """A symmetric N x N matrix as colours, its rows in the order of `tree` (else as they are) with that above them.
 
     `unit`: what the colours mean, such as "Entezari barrier (nats)". `weak`: rows whose label has a star. `lowest`:
-    colours start at the lowest value instead of 0. `numbers`: of the rows, else 1 to N. NaN is grey. Raises ValueError where lengths differ from N.
+    colours start at the lowest value instead of 0. `numbers`: of the rows, else 1 to N. NaN is grey. Raises ValueError
+    where lengths differ from N.
     """
     values = matrix.to_numpy(dtype=float, na_value=math.nan)
     count = len(values)
