@@ -2,7 +2,7 @@
 
 Drivers, Tune trials, Ray Train workers, pool actors, raylets and the MLflow server are killed (SIGKILL) one after the
 other, and what is needed is started again. Two sweeps are run in turn on new storages until there were enough kills:
-`alone`, whose trials have one worker, and `pair`, with two. Each must end as the undisturbed one did: see verdict.py.
+`alone`, whose trials have one worker, and `two`, with two. Each must end as the undisturbed one did: see verdict.py.
 Exit code 0: all did, 1: something differs, 2: out of time (the same command goes on, from what --folder keeps). Only
 processes that this started are killed.
 """
@@ -28,7 +28,7 @@ from verdict import differences
 
 SWEEPS = {
     "alone": ("model.backbone.seed: [1, 2]\n  seeds.order: [1, 2, 3]", 1),
-    "pair": ("seeds.order: [1, 2]", 2),
+    "two": ("seeds.order: [11, 12]", 2),
 }
 SPEC = """\
 name: NAME
