@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from raymc.connectivity.pairs import Connections
@@ -27,19 +27,19 @@ class Work:
         self.held: set[Claim] = set()
         self._groups: dict[str, frozenset[str]] = {}
         self.since = state.claims.look()
-        self.endpoints = self.missing_endpoints(self.keys)
+        unscored = state.connections.missing_endpoints(self.keys)[0]
+        self.endpoints = [task for task in unscored if task.key not in tried]
         self.pairs = state.connections.missing(self.keys)
-        self.paths = self.pairs.count()
+        self.pairs.drop(self._failed_pairs())
         self.lines, self.traces = self.missing_planes()
+        self.paths = self.pairs.count()
         self._any = bool(self.endpoints or self.paths or self.lines or self.traces)
-        if not self._any or not self.since.claims:
-            return
-        others = self.since.claims
-        unscored = {task.key for task in self.endpoints}
-        self.endpoints = self.without(self.endpoints, others)
-        self.pairs.without(unscored - {task.key for task in self.endpoints})
-        self.leave(others)
-        self.lines, self.traces = self.without(self.lines, others), self.without(self.traces, others)
+        if self._any:
+            others = self.since.claims
+            self.endpoints = self.without(self.endpoints, others)
+            self.pairs.without({task.key for task in unscored} - {task.key for task in self.endpoints})
+            self.leave(others)
+            self.lines, self.traces = self.without(self.lines, others), self.without(self.traces, others)
 
     def __bool__(self) -> bool:
         return self._any
@@ -55,6 +55,13 @@ class Work:
             [one for one in lines if one.through not in failed],
             [one for one in traces if one.through not in failed],
         )
+
+    def _failed_pairs(self) -> Iterator[tuple[int, int]]:
+        """Of which nothing but what failed is missing."""
+        place, failed = {key: i for i, key in enumerate(self.state.connections.order)}, self.state.failed_pairs
+        for a, b in {(a, b) for a, b, _ in failed}:
+            if all((a, b, task.curve) in failed for task in self.pairs.tasks(place[a], place[b])):
+                yield place[a], place[b]
 
     # What others are at -----------------------------------------------------------------------------------------
 
