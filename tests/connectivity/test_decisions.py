@@ -133,3 +133,13 @@ def test_a_record_that_cannot_be_read_is_as_if_it_were_not_there(store, full, na
     assert [error.kind for error in found.decisions.corrupt] == ["precisions"]
     decide(found, BAD)
     assert named(store, full).decisions.decision == BAD
+
+
+def test_the_first_decision_stays(store, full, named):
+    one, other = named(store, full), named(store, full)
+    assert one.decisions.undecided() == other.decisions.undecided() != []
+    parts = other.decisions.undecided()
+    decide(one, GOOD)
+    for part in parts:
+        other.decisions.put(part, BAD.model_copy(update={"drift": 2e-3}))
+    assert other.decisions.decision == named(store, full).decisions.decision == GOOD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,26 @@ def test_large_work_is_measured_once_and_by_every_sweep_gone_on_with(start, prob
         assert not decide(again, SHAPE, small_work=0.0)
         assert again.connections.precision == "bf16"
     assert len(probes) == 1
+
+
+def test_of_two_runs_at_once_the_first_measures_for_both(start, monkeypatch):
+    one, other = start(), start(name="other")
+    assert other.connections.decisions.undecided()
+    waits = threading.Event()
+    other.claims.say = lambda line: waits.set()
+    second = threading.Thread(target=decide, args=(other, SHAPE, 0.0))
+    good = Decision(precision="bf16", reason="good", tolerance=1e-3, drift=1e-4, bound=2e-4)
+
+    def found(state: State, shape: Shape, parts: list[Any]) -> dict[str, Decision]:
+        assert state is one
+        second.start()
+        assert waits.wait(10)
+        return {part.key: good for part in parts}
+
+    monkeypatch.setattr(precision, "_measured", found)
+    decide(one, SHAPE, small_work=0.0)
+    second.join(10)
+    assert one.connections.decisions.decision == other.connections.decisions.decision == good
 
 
 def test_a_matrix_in_bf16_that_grows_by_rows_has_their_drift_measured(start, probes):
