@@ -137,6 +137,33 @@ def test_waiting_ends_with_the_claim_and_is_said_once(objects):
     assert said == [f"waiting for 3 minima that another run ({here.host}, process {here.pid}) is computing"]
 
 
+@pytest.mark.parametrize("where", ["a folder", "S3"])
+def test_runs_at_the_same_time(where, tmp_path, request):
+    """Each of some units is computed once, and by one run at a time, whatever the storage's own timing."""
+    uri = tmp_path if where == "a folder" else request.getfixturevalue("uri")
+    done: list[str] = []
+    errors: list[BaseException] = []
+
+    def run(units: str) -> None:
+        claims = Claims(Objects(uri))
+        try:
+            while left := set(units) - set(done):
+                with claims.take("minima", [""], left) as taken:
+                    done.extend(taken.keys - set(done))
+        except Exception as error:  # noqa: BLE001 - the test tells
+            errors.append(error)
+        claims.close()
+
+    runs = [threading.Thread(target=run, args=(units,)) for units in ("abc", "bcd", "cdef", "a")]
+    for one in runs:
+        one.start()
+    for one in runs:
+        one.join()
+    assert not errors
+    assert sorted(done) == list("abcdef")
+    assert all(name.endswith(".floor") for name in files(Objects(uri)))
+
+
 # Death ----------------------------------------------------------------------------------------------------------------
 
 TAKES = """
