@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,12 +53,11 @@ def print_where(sweep: Sweep, storage: str | None) -> None:
     )
     print(f"{counts}; {duration(result['seconds'])}")
     print(f"tables:  {sweep.store.where('sweeps', sweep.name)}")
+    storage = storage or sweep.spec.storage
     print(f"again:   raymc show {sweep.name}" + (f" --storage {storage}" if storage else ""))
     uri = result.get("tracking", "")
     if uri.startswith("sqlite:"):
-        beside = Path(sys.executable).parent / "mlflow"
-        program = "mlflow" if shutil.which("mlflow") else str(beside)
-        print(f"MLflow:  {program} ui --backend-store-uri {uri}   then http://127.0.0.1:5000")
+        print(f"MLflow:  raymc ui {sweep.name}" + (f" --storage {storage}" if storage else ""))
     elif uri:
         print(f"MLflow:  {result['tracking_run']}")
 

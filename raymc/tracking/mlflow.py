@@ -125,7 +125,7 @@ class MlflowTracker:
             if not right:
                 self._fill(parent, records.placed(record, self._page(parent)))
                 self._put_artifacts(parent, view)
-                self._put_table(view, parent)
+                self._put_table(view)
                 self._finish(parent, record)
             self._parents.pop(view.name, None)
             return self._address(parent)
@@ -152,9 +152,8 @@ class MlflowTracker:
         from mlflow.exceptions import MlflowException
 
         tags = {
-            NOTE: "Sweeps of raymc: **a run is a sweep** (its page has what was found, the report and the matrices), "
-            "**the runs in it are its minima**. Under Models: the minima themselves, by where they lie. "
-            "Only sweeps: search for `tags.`raymc.kind` = 'sweep'`.",
+            NOTE: "**A run is a sweep** of raymc: its page says what was found and has the report. "
+            "**The runs in it are its minima**, which Models lists with their weights' places.",
             "mlflow.experimentKind": "custom_model_development",
         }
         try:
@@ -314,7 +313,7 @@ class MlflowTracker:
     def _page(self, run: Run) -> str:
         return f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
 
-    def _put_table(self, view: SweepView, parent: Run) -> None:
-        """A table of the sweep's runs with the columns that tell most, as a view that a link opens."""
-        state = table_state(view.name, parent.info.run_id, view.columns)
+    def _put_table(self, view: SweepView) -> None:
+        """A table of the sweep's minima with the columns that tell most, as a view that a link opens."""
+        state = table_state(view.name, view.columns)
         self._client.set_experiment_tag(self._experiment_id, f"{SHARED}{table_key(view.name)}", json.dumps(state))

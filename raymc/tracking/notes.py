@@ -67,6 +67,9 @@ def minimum_note(view: MinimumView, sweep: str) -> str:
         if view.status == "finished"
         else f"Key `{view.key}`.",
     ]
+    if "barrier_mean" in view.metrics:
+        cluster = f"; cluster {view.tags['cluster']}" if "cluster" in view.tags else ""
+        parts.insert(2, f"Mean barrier to the other minima: {number(view.metrics['barrier_mean'])} nats{cluster}.")
     return _fit(parts)
 
 

@@ -1,4 +1,4 @@
-"""How busy the driver's machine is while a sweep runs, by MLflow's own monitors: CPU, memory, disk, network, GPUs."""
+"""How busy the driver's machine is while a sweep runs, by MLflow's own monitors: processors, memory, GPUs."""
 
 from __future__ import annotations
 
@@ -48,13 +48,11 @@ def _monitors() -> list[Any]:
     settle()
     try:
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
     except ImportError:  # psutil isn't there
         return []
     quieten()
-    found: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    found: list[Any] = [CPUMonitor()]
     with contextlib.suppress(ImportError, RuntimeError):  # no nvidia-ml-py, or no such GPU
         found.append(GPUMonitor())
     found[0].collect_metrics()  # the first look at processors has nothing to compare with

@@ -1,4 +1,4 @@
-"""A table of a sweep's runs with chosen columns: MLflow keeps such views in tags of the experiment, as JSON."""
+"""A table of a sweep's minima with chosen columns: MLflow keeps such views in tags of the experiment, as JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def table_key(sweep: str) -> str:
     return "raymc-" + hashlib.sha256(sweep.encode()).hexdigest()[:12]
 
 
-def table_state(sweep: str, parent: str, columns: tuple[str, ...]) -> dict[str, Any]:
+def table_state(sweep: str, columns: tuple[str, ...]) -> dict[str, Any]:
     """What MLflow's page of runs restores. `columns`: `metrics.NAME`, `params.NAME` or `tags.NAME`."""
     selected = [f"{kind}.`{name}`" for kind, name in (column.split(".", 1) for column in columns)]
     quote = '"' if "'" in sweep else "'"
     return {
-        "searchFilter": f"tags.`raymc.sweep` = {quote}{sweep}{quote}",
+        "searchFilter": f"tags.`raymc.sweep` = {quote}{sweep}{quote} and tags.`raymc.kind` = 'minimum'",
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
         "startTime": "ALL",
@@ -27,7 +27,7 @@ def table_state(sweep: str, parent: str, columns: tuple[str, ...]) -> dict[str, 
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": selected,
-        "runsExpanded": {parent: True},
+        "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
         "runsVisibilityMap": {},

@@ -25,16 +25,25 @@ def runs(storage: Path):
     return client, parents, [run for run in children if run.data.tags["raymc.kind"] == "minimum"]
 
 
-def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, spec, tmp_path):
+def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, spec, tmp_path, monkeypatch):
     storage = tmp_path / "store"
-    done = raymc("run", spec, "--storage", storage, "--tracking", "http://127.0.0.1:9", *SMALL)
+    monkeypatch.setenv("RAYMC_TRACKING_WAIT", "1")
+    spec.write_text(spec.read_text().replace("tracking: {", "tracking: {uri: 'http://person:hunter2@127.0.0.1:9', "))
+    done = raymc("run", spec, "--storage", storage, *SMALL)
     assert done.code == 0, done.err
+    assert "tracking: MLflow at http://127.0.0.1:9: connection refused; the sweep goes on" in done.err
+    assert "for 1 s now; results are in the store, and the same command completes the view" in done.err
+    assert "connection refused" in done.json["tracking_trouble"]
+    written = [path for path in storage.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+    assert not written
+    assert "hunter2" not in done.out + done.err
     assert done.json["pairs"] == {"total": 1, "computed": 1, "reused": 0, "failed": 0}
     assert "tracking: " in done.err
     assert "Traceback" not in done.err
     assert "tracking" not in done.json
 
-    done = raymc("run", spec, "--storage", storage, *SMALL)
+    here = ["--tracking", f"sqlite:///{storage / 'mlflow.db'}"]
+    done = raymc("run", spec, "--storage", storage, *here, *SMALL)
     assert done.code == 0, done.err
     assert done.json["pairs"]["reused"] == 1
     client, parents, children = runs(storage)
@@ -54,7 +63,7 @@ def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, 
     assert children[0].data.params["train.learning_rate"] == "0.001"
     assert 0.0 <= children[0].data.metrics["validation/accuracy"] <= 1.0
 
-    grown = raymc("run", spec, "--storage", storage, "--set", "axes={seeds.order: [1, 2, 3]}", "--json")
+    grown = raymc("run", spec, "--storage", storage, *here, "--set", "axes={seeds.order: [1, 2, 3]}", "--json")
     assert grown.code == 0, grown.err
     _, parents, children = runs(storage)
     assert [run.info.run_id for run in parents] == [parent.info.run_id]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent import futures
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +22,19 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
-from raymc.tracking import calls, records
+from raymc.tracking import background, calls, records
+from raymc.tracking.background import BackgroundTracker
 from raymc.tracking.mlflow import MlflowTracker
-from raymc.tracking.tracker import DatasetView, MatrixView, MinimumView, SweepView, TrackingError
+from raymc.tracking.models import model_name
+from raymc.tracking.tracker import (
+    Away,
+    DatasetView,
+    MatrixView,
+    MinimumView,
+    SweepView,
+    SystemSample,
+    TrackingError,
+)
 
 NAN = float("nan")
 
@@ -66,15 +78,17 @@ def sweep(name: str = "alpha", count: int = 2, **changes) -> SweepView:
         tables={"barriers.json": pd.DataFrame({"train.learning_rate": [0.1], "b": [2]})},
         texts={"spec.json": "{}"},
         figures={"heatmap.png": Picture},
+        pages={"report.html": lambda: "<p>report</p>"},
+        columns=("params.seeds.order", "metrics.validation/loss"),
     )
     return replace(view, **changes)
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory) -> Path:
-    """A storage with a blank in its name, whose database is made once; each test has an experiment of its own."""
+def storage(tmp_path_factory, database) -> Path:
+    """A storage with a blank in its name; each test has an experiment of its own in its database."""
     root = tmp_path_factory.mktemp("a storage")
-    MlflowTracker.under(root, "warm-up").prepare()
+    database(root / "mlflow.db")
     return root
 
 
@@ -92,7 +106,10 @@ def runs(tracker: MlflowTracker, view: int = ViewType.ACTIVE_ONLY):
     parents = [run for run in found if run.data.tags["raymc.kind"] == "sweep"]
     minima = [run for run in found if run.data.tags["raymc.kind"] == "minimum"]
     assert len({(run.data.tags["raymc.sweep"], run.data.tags["raymc.minimum"]) for run in minima}) == len(minima)
-    return parents, {run.data.tags["raymc.minimum"]: run for run in minima}
+    several = len({run.data.tags["raymc.sweep"] for run in minima}) > 1
+    return parents, {
+        (run.data.tags["raymc.sweep"] if several else "") + run.data.tags["raymc.minimum"]: run for run in minima
+    }
 
 
 def check(tracker: MlflowTracker, view: SweepView) -> None:
@@ -114,7 +131,14 @@ def check(tracker: MlflowTracker, view: SweepView) -> None:
         assert [(point.step, point.value) for point in history] == [(10, 0.7), (20, 0.5)]
         assert len(client.get_metric_history(run.info.run_id, "validation/loss")) == 1
         assert len(run.inputs.dataset_inputs) == 1
-    files = {"spec.json", "barriers.json", "heatmap.png", "matrices"}
+        [model] = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+        assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+        assert model.status == "READY"
+        assert model.tags["raymc.uri"] == one.uri
+        assert {metric.key: metric.value for metric in model.metrics or []} == {
+            name: value for name, value in one.metrics.items() if value == value
+        }
+    files = {"spec.json", "barriers.json", "heatmap.png", "matrices", "report.html"}
     assert {entry.path for entry in client.list_artifacts(parent.info.run_id)} == files
 
 
@@ -169,6 +193,53 @@ def test_a_second_sync_changes_nothing_and_draws_nothing(tracker, storage):
     assert {key: run.to_dictionary() for key, run in before[1].items()} == {
         key: run.to_dictionary() for key, run in after[1].items()
     }
+
+
+def test_links_of_a_description_lead_to_its_own_run(tracker):
+    run_id = tracker.sync(sweep())
+    client = MlflowClient(tracker.uri)
+    run = client.get_run(run_id)
+    page = f"#/experiments/{run.info.experiment_id}/runs"
+    note = run.data.tags["mlflow.note.content"]
+    assert f"[Report]({page}/{run_id}/artifacts/report.html?" in note
+    [link] = re.findall(r"\[Minima as a table\]\((\S+?)\?\S*viewStateShareKey=(\S+)\)", note)
+    assert link[0] == page
+    assert "EXPERIMENT" not in note
+    tags = client.get_experiment(run.info.experiment_id).tags
+    state = json.loads(tags[f"mlflow.sharedViewState.{link[1]}"])
+    assert state["selectedColumns"] == ["params.`seeds.order`", "metrics.`validation/loss`"]
+    found = client.search_runs([run.info.experiment_id], state["searchFilter"])
+    assert {one.info.run_name for one in found} == {"order=0", "order=1"}
+
+
+def test_the_models_of_minima_that_left_go_with_them(tracker):
+    tracker.sync(sweep(count=3))
+    client, [parent] = MlflowClient(tracker.uri), runs(tracker)[0]
+    names = [model.name for model in client.search_logged_models([parent.info.experiment_id])]
+    assert sorted(names) == ["alpha order=0", "alpha order=1", "alpha order=2"]
+    tracker.sync(sweep())
+    names = [model.name for model in client.search_logged_models([parent.info.experiment_id])]
+    assert sorted(names) == ["alpha order=0", "alpha order=1"]
+
+
+def test_a_mean_barrier_that_changes_is_right_in_the_run_and_in_its_model(tracker):
+    first, second = ([minimum(i, metrics={"barrier_mean": height}) for i in range(2)] for height in (0.5, 0.7))
+    tracker.sync(sweep(minima=first))
+    tracker.sync(sweep(minima=second))
+    run = runs(tracker)[1][minimum(0).key]
+    assert run.data.metrics["barrier_mean"] == 0.7
+    [model] = MlflowClient(tracker.uri).search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+    assert max(model.metrics, key=lambda metric: metric.timestamp).value == 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("learning_rate=0.001 order=1", "alpha learning_rate=0,001 order=1"), ('a/b: "c"', "alpha a-b- -c-")],
+)
+def test_names_of_models_are_acceptable(name, told):
+    assert model_name(records.minimum_record(minimum(0, name=name), "alpha")) == told
 
 
 def test_minima_show_while_the_sweep_runs(tracker):
@@ -257,7 +328,7 @@ def test_what_mlflow_cannot_change_is_made_anew_and_the_old_run_can_be_restored(
         {"metrics": {"another": 1.0}},
         {"tables": {}},
         {"figures": {}},
-        {"texts": {"resolved.json": "{}"}},
+        {"texts": {"resolved.json": "{}"}, "pages": {}},
     ],
 )
 def test_what_a_view_has_no_more_goes(tracker, change):
@@ -267,7 +338,7 @@ def test_what_a_view_has_no_more_goes(tracker, change):
     [parent], _ = runs(tracker)
     assert set(parent.data.metrics) == set(view.metrics)
     names = {entry.path for entry in MlflowClient(tracker.uri).list_artifacts(parent.info.run_id)}
-    assert names == {*view.tables, *view.texts, *view.figures, "matrices"}
+    assert names == {*view.tables, *view.texts, *view.figures, *view.pages, "matrices"}
 
 
 def test_a_minimum_that_left_goes_and_a_curve_that_changed_is_whole(tracker):
@@ -420,26 +491,66 @@ def serving(root: Path, port: int):
         log.close()
 
 
-def test_a_server_that_dies_and_comes_back(tmp_path, storage):
+def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
+    """Killed in mid-run and started again: what was asked for meanwhile arrives, once."""
+    monkeypatch.setattr(background, "LONGEST_PAUSE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (tmp_path / "served.db").write_bytes((storage / "mlflow.db").read_bytes())
-    tracker = MlflowTracker(f"http://127.0.0.1:{port}", "served")
+    database(tmp_path / "served.db")
+    uri, told = f"http://person:secret@127.0.0.1:{port}", []
+    tracker, other = MlflowTracker(uri, "served"), MlflowTracker(uri, "served")
+    live = BackgroundTracker(other, told.append, patience=60)
     with serving(tmp_path, port):
         tracker.minimum("alpha", minimum(0))
+        live.system("beta", SystemSample({"cpu_utilization_percentage": 50.0}, 1000, 0))
+        live.minimum("beta", minimum(0))
+        wait_for(lambda: len(runs(tracker)[1]) == 1 and not live._queue.qsize())
     begin = time.monotonic()
-    with pytest.raises(TrackingError, match=r"connection (refused|reset)|end closed connection"):
+    gone = r"connection (refused|reset|aborted)|end closed connection"
+    with pytest.raises(Away, match=gone):
         tracker.minimum("alpha", minimum(1))
-    with pytest.raises(TrackingError, match=r"connection (refused|reset)|end closed connection"):
+    with pytest.raises(Away, match=gone):
         tracker.sync(sweep())
     assert time.monotonic() - begin < 10
-    with serving(tmp_path, port):
-        address = tracker.sync(sweep())
-        check(tracker, sweep())
-        assert tracker.sync(sweep()) == address
-        [parent], _ = runs(tracker)
-        MlflowClient(tracker.uri).create_experiment("elsewhere", artifact_location="file:///no/such/folder")
-        with pytest.raises(TrackingError, match="a folder of the server's"):
-            MlflowTracker(tracker.uri, "elsewhere").sync(sweep())
+    live.minimum("beta", minimum(1))
+    live.system("beta", SystemSample({"cpu_utilization_percentage": 60.0}, 2000, 1))
+    wait_for(lambda: bool(told))
+    with futures.ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(live.sync, sweep("beta"))
+        wait_for(lambda: any("waiting for it" in line for line in told))
+        assert not synced.done()
+        with serving(tmp_path, port):
+            synced.result(60)
+            live.close()
+            address = tracker.sync(sweep())
+            beta = MlflowTracker(uri, "served")
+            assert tracker.sync(sweep()) == address
+            assert beta.sync(sweep("beta")) == synced.result()
+            client = MlflowClient(f"http://127.0.0.1:{port}")
+            parents, minima = runs(tracker)
+            assert sorted(run.info.run_name for run in parents) == ["alpha", "beta"]
+            assert len(minima) == 4
+            [second] = [run for run in parents if run.info.run_name == "beta"]
+            for key, run in minima.items():
+                history = client.get_metric_history(run.info.run_id, "train/loss")
+                assert [(point.step, point.value) for point in history] == [(10, 0.7), (20, 0.5)], key
+                assert len(client.get_metric_history(run.info.run_id, "validation/loss")) == 1
+            samples = client.get_metric_history(second.info.run_id, "system/cpu_utilization_percentage")
+            assert [(point.step, point.value) for point in samples] == [(0, 50.0), (1, 60.0)]
+            client.create_experiment("elsewhere", artifact_location="file:///no/such/folder")
+            with pytest.raises(TrackingError, match="a folder of the server's"):
+                MlflowTracker(uri, "elsewhere").sync(sweep())
+    assert told[-1].startswith("MLflow answers again, after ")
+    [parent] = [run for run in parents if run.info.run_name == "alpha"]
     page = f"runs/{parent.info.run_id}?workflowType=machine_learning"
     assert address == f"http://127.0.0.1:{port}/#/experiments/{parent.info.experiment_id}/{page}"
+    assert "secret" not in " ".join(
+        [*told, address, *(str(run.to_dictionary()) for run in [*parents, *minima.values()])]
+    )
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
