@@ -58,7 +58,7 @@ for node in $(tail -n +2 <<<"$nodes"); do
   started+=($!)
 done
 expected=$(wc -w <<<"$nodes")
-until [ "$(ray list nodes --filter state=ALIVE --format json --address "$RAY_API_SERVER_ADDRESS" | grep -c '"node_id"')" -ge "$expected" ]; do
+until [ "$(ray list nodes --filter state=ALIVE --format json --address "$RAY_API_SERVER_ADDRESS" | grep -o '"node_id"' | wc -l)" -ge "$expected" ]; do
   sleep 2
 done
 

@@ -7,7 +7,7 @@ umask 077
 secret() { cat "${RAYMC_SECRETS:-/run/secrets}/$1"; }
 encoded() { python -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.stdin.read().strip(), safe=""))'; }
 
-database="postgresql://mlflow:$(secret postgres_password | encoded)@${POSTGRES_HOST:-postgres}:5432"
+database="postgresql+psycopg2://mlflow:$(secret postgres_password | encoded)@${POSTGRES_HOST:-postgres}:5432"
 export MLFLOW_BACKEND_STORE_URI="$database/mlflow"
 MLFLOW_FLASK_SERVER_SECRET_KEY="$(secret mlflow_session_key)"
 export MLFLOW_FLASK_SERVER_SECRET_KEY

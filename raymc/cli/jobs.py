@@ -219,7 +219,7 @@ def _followed(job: Job, there: Jobs, options: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     try:
-        job = there.follow(job.id, write)
+        job = there.follow(job.id, write, lambda text: print(text, file=sys.stderr))
     except KeyboardInterrupt:
         print(f"\nno longer following; {job.id} goes on (raymc stop {job.id} ends it)", file=sys.stderr)
         return INTERRUPTED

@@ -1,24 +1,20 @@
-"""Ray's Jobs API: the jobs of raymc on a cluster, over HTTP. Sole importer of ray.job_submission."""
+"""The jobs of raymc on a cluster, through Ray's Jobs API."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raymc.runtime.dashboard import connected, first_line, reaching, url_of
 from raymc.specs.errors import RaymcError, Unreachable
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PATIENCE = 300.0  # seconds that a cluster may be away before following a log or a stop gives up
-_ANSWER = 30.0  # seconds for one answer over HTTP
 _STARTING = 45.0  # seconds in which a head that has just started may still refuse jobs
 _SILENCE = 60.0  # seconds without a line after which the connection is made anew
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -73,12 +69,12 @@ class Jobs:
 
     def __init__(self, address: str | None = None):
         self.address = url_of(address)
-        with self._reaching():
-            self._client = _client(self.address)
+        with reaching(self.address):
+            self._client = connected(self.address)
 
     def all(self) -> list[Job]:
         """raymc's jobs, the oldest first."""
-        with self._reaching():
+        with reaching(self.address):
             found = self._client.list_jobs()
         jobs = [_job(one) for one in found if one.submission_id and "raymc" in (one.metadata or {})]
         return sorted(jobs, key=lambda job: (job.started or 0.0, job.attempt))
@@ -107,7 +103,7 @@ class Jobs:
         raise RaymcError(f"no job {text!r} on {self.address} (raymc's jobs there: {has})")
 
     def get(self, id: str) -> Job:
-        with self._reaching():
+        with reaching(self.address):
             return _job(self._client.get_job_info(id))
 
     def submit(
@@ -127,7 +123,7 @@ class Jobs:
             limit = time.monotonic() + _STARTING
             while True:
                 try:
-                    with self._reaching():
+                    with reaching(self.address):
                         self._client.submit_job(
                             submission_id=id,
                             entrypoint=entrypoint,
@@ -144,12 +140,12 @@ class Jobs:
 
     def log(self, id: str) -> str:
         """All that a job has printed."""
-        with self._reaching():
+        with reaching(self.address):
             return self._client.get_job_logs(id)
 
     def stop(self, id: str, patience: float) -> Job:
         """Ask a job to end and wait until it has. Raises RaymcError where it hasn't after `patience` seconds."""
-        with self._reaching():
+        with reaching(self.address):
             self._client.stop_job(id)
         limit = time.monotonic() + patience
         while not (job := self.get(id)).is_over:
@@ -158,8 +154,10 @@ class Jobs:
             time.sleep(0.5)
         return job
 
-    def follow(self, id: str, write: Callable[[str], object], patience: float = PATIENCE) -> Job:
-        """Write a job's log as it grows, until the job has ended.
+    def follow(
+        self, id: str, write: Callable[[str], object], say: Callable[[str], object], patience: float = PATIENCE
+    ) -> Job:
+        """Write a job's log as it grows, until the job has ended; `say` where the cluster is away.
 
         A connection that drops is made anew, and nothing is written twice. Raises Unreachable where the cluster stays
         away for `patience` seconds.
@@ -174,15 +172,17 @@ class Jobs:
 
         while True:
             try:
-                with self._reaching():
+                with reaching(self.address):
                     asyncio.run(self._tail(id, seen, take))
                 job = self.get(id)
                 if job.is_over:
                     take(self.log(id)[seen:])
                     return job
                 lost_at = None
-            except Unreachable:
-                lost_at = lost_at or time.monotonic()
+            except Unreachable as error:
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    say(f"{error}; trying again for {patience:.0f} s")
                 if time.monotonic() - lost_at >= patience:
                     raise
             time.sleep(pause)
@@ -203,76 +203,6 @@ class Jobs:
                 if fresh:
                     take(fresh)
 
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """What goes wrong on the way to the cluster, as one line."""
-        import aiohttp
-        import requests
-        from ray.exceptions import AuthenticationError
-
-        try:
-            yield
-        except AuthenticationError as error:
-            raise Unreachable(f"{self.address}: {_refusal(str(error))}") from error
-        except aiohttp.WSServerHandshakeError as error:
-            raise Unreachable(f"{self.address} answers with {error.status} {error.message}") from error
-        except (
-            requests.exceptions.ConnectionError,
-            requests.exceptions.Timeout,
-            OSError,
-            aiohttp.ClientError,
-        ) as error:
-            if isinstance(error, requests.exceptions.RequestException) and not isinstance(
-                error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
-            ):
-                raise Unreachable(f"{self.address} is no Ray dashboard: {_line(error)}") from error
-            raise Unreachable(
-                f"no Ray head answers at {self.address}: is it running, and is its dashboard's port open to here?"
-            ) from error
-        except (RuntimeError, KeyError, ValueError) as error:
-            status = re.search(r"status code (\d+)", str(error))
-            if status is None or "Version check" in str(error):
-                raise Unreachable(f"{self.address} is no Ray dashboard: {_line(error)}") from error
-            if status[1] == "404":
-                raise RaymcError(f"{self.address}: {_line(error)}") from error
-            raise Unreachable(f"{self.address} answers with an error: {_last_line(error)}") from error
-
-
-def url_of(address: str | None) -> str:
-    """The dashboard's URL: as given, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS where it is one, else this machine.
-
-    Raises RaymcError for one that isn't http.
-    """
-    if address is None:
-        address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address is None and re.match(r"https?://", os.environ.get("RAY_ADDRESS", "")):
-        address = os.environ["RAY_ADDRESS"]
-    address = address or DEFAULT_ADDRESS
-    if "://" not in address and ":" in address:
-        address = f"http://{address}"
-    if not re.match(r"https?://[^/]", address):
-        raise RaymcError(f"--address {address}: the URL of a Ray dashboard is needed, such as {DEFAULT_ADDRESS}")
-    return address.rstrip("/")
-
-
-def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
-    for name in ("ray.dashboard.modules", "ray._private.runtime_env.packaging"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what is sent is said by raymc
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):  # they set their own
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-    class Client(JobSubmissionClient):
-        def _do_request(self, *arguments: Any, **options: Any) -> Any:  # it waits for ever by itself
-            return super()._do_request(*arguments, **{"timeout": _ANSWER, **options})
-
-    kept = {name: os.environ.pop(name, None) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
-    try:  # these would win over the address that was asked for
-        return Client(address)
-    finally:
-        os.environ.update({name: value for name, value in kept.items() if value is not None})
-
 
 def _job(details: Any) -> Job:
     environment = (details.runtime_env or {}).get("env_vars") or {}
@@ -284,26 +214,5 @@ def _job(details: Any) -> Job:
         started=details.start_time / 1000 if details.start_time else None,
         ended=details.end_time / 1000 if details.end_time else None,
         exit_code=details.driver_exit_code,
-        message=_line(details.message or ""),
+        message=first_line(details.message or ""),
     )
-
-
-def _refusal(message: str) -> str:
-    if "Authentication required" in message:
-        return (
-            "the cluster wants a token, and none was sent: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE "
-            "(or RAY_AUTH_TOKEN) in the environment"
-        )
-    if "Authentication failed" in message:
-        return "the cluster refuses the token: it is not the one that its nodes were started with"
-    return f"no token to send: {_line(message).partition('. ')[0]} (RAY_AUTH_TOKEN_PATH=FILE, or RAY_AUTH_TOKEN)"
-
-
-def _line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _last_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from raymc.specs.errors import RaymcError, SpecError
 from raymc.specs.keys import key_of
+from raymc.specs.secrets import without_secrets
 from raymc.specs.sweep import SweepSpec
 from raymc.sweep import job_start
 from raymc.sweep.check import Locate, unlocated
@@ -157,9 +158,9 @@ def _has_password(address: object) -> bool:
     if not isinstance(address, str) or "://" not in address:
         return False
     try:
-        return bool(urlsplit(address).password)
+        return bool(urlsplit(address).password) or "…" in without_secrets(address)
     except ValueError:
-        return False
+        return True
 
 
 def _code() -> Iterator[tuple[str, bytes]]:

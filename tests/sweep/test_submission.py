@@ -13,7 +13,7 @@ import pytest
 import raymc
 from raymc.cli import main
 from raymc.report.progress import LineProgress
-from raymc.runtime.jobs import url_of
+from raymc.runtime.dashboard import url_of
 from raymc.specs.errors import RaymcError, SpecError
 from raymc.specs.load import load_spec
 from raymc.sweep.job_log import read_log
@@ -144,9 +144,13 @@ def test_variables_that_are_refused(spec, monkeypatch, name, value, words):
 
 
 def test_passwords_in_addresses_are_refused(spec):
-    for given in ({"tracking": "postgresql://me:hunter2@db/mlflow"}, {"storage": "s3://key:hunter2@bucket/x"}):
+    for storage, tracking in (
+        ("/s", "postgresql://me:hunter2@db/mlflow"),
+        ("/s", "postgresql://db/mlflow?user=me&password=hunter2"),
+        ("s3://key:hunter2@bucket/x", None),
+    ):
         with pytest.raises(SpecError, match="a password in an address") as caught:
-            prepare(spec, **{"storage": "/s", **given})
+            prepare(spec, storage=storage, tracking=tracking)
         assert "hunter2" not in str(caught.value)
 
 

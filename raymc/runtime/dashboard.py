@@ -1,0 +1,103 @@
+"""How a cluster's dashboard is reached, where the Jobs API is: its URL, the token, and what goes wrong, in a line.
+
+Sole importer of ray.job_submission.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from raymc.specs.errors import RaymcError, Unreachable
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+_ANSWER = 30.0  # seconds for one answer over HTTP
+
+
+def url_of(address: str | None) -> str:
+    """The dashboard's URL: as given, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS where it is one, else this machine.
+
+    Raises RaymcError for one that isn't http.
+    """
+    if address is None:
+        address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if address is None and re.match(r"https?://", os.environ.get("RAY_ADDRESS", "")):
+        address = os.environ["RAY_ADDRESS"]
+    address = address or DEFAULT_ADDRESS
+    if "://" not in address and ":" in address:
+        address = f"http://{address}"
+    if not re.match(r"https?://[^/]", address):
+        raise RaymcError(f"--address {address}: the URL of a Ray dashboard is needed, such as {DEFAULT_ADDRESS}")
+    return address.rstrip("/")
+
+
+def connected(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("ray.dashboard.modules", "ray._private.runtime_env.packaging"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what is sent is said by raymc
+    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):  # they set their own
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:  # it waits for ever by itself
+            return super()._do_request(*arguments, **{"timeout": _ANSWER, **options})
+
+    kept = {name: os.environ.pop(name, None) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
+    try:  # these would win over the address that was asked for
+        return Client(address)
+    finally:
+        os.environ.update({name: value for name, value in kept.items() if value is not None})
+
+
+@contextlib.contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """What goes wrong on the way to the cluster, as one line."""
+    import aiohttp
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        raise Unreachable(f"{address}: {_refusal(str(error))}") from error
+    except aiohttp.WSServerHandshakeError as error:
+        raise Unreachable(f"{address} answers with {error.status} {error.message}") from error
+    except (requests.ConnectionError, requests.Timeout, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        raise Unreachable(
+            f"no Ray head answers at {address}: is it running, and is its dashboard's port open to here?"
+        ) from error
+    except requests.RequestException as error:
+        raise Unreachable(f"{address} is no Ray dashboard: {first_line(error)}") from error
+    except (RuntimeError, KeyError, ValueError) as error:
+        status = re.search(r"status code (\d+)", str(error))
+        if status is None or "Version check" in str(error):
+            raise Unreachable(f"{address} is no Ray dashboard: {first_line(error)}") from error
+        if status[1] == "404":
+            raise RaymcError(f"{address}: {first_line(error)}") from error
+        raise Unreachable(f"{address} answers with an error: {_last_line(error)}") from error
+
+
+def _refusal(message: str) -> str:
+    if "Authentication required" in message:
+        return (
+            "the cluster wants a token, and none was sent: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE "
+            "(or RAY_AUTH_TOKEN) in the environment"
+        )
+    if "Authentication failed" in message:
+        return "the cluster refuses the token: it is not the one that its nodes were started with"
+    return f"no token to send: {first_line(message).partition('. ')[0]} (RAY_AUTH_TOKEN_PATH=FILE, or RAY_AUTH_TOKEN)"
+
+
+def first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _last_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
