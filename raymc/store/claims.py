@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raymc.specs.errors import StorageFault
 from raymc.store.drivers import Heart, Others, Process, lease_seconds, this_process
 from raymc.store.objects import Objects
 
@@ -128,8 +129,11 @@ class Claims:
                 if ours and ours != keys:
                     self.objects.put(_name(number), _body(driver, kind, groups, ours))
                 yield Taken(ours, held, self._changed(since, number))
-            finally:
-                self._give_back(number)
+            except BaseException:
+                with contextlib.suppress(StorageFault):  # the first error tells; the claim ends with this run
+                    self._give_back(number)
+                raise
+            self._give_back(number)
 
     def _make(self, body: bytes) -> int:
         """Make a claim; its number."""

@@ -123,6 +123,17 @@ def test_an_error_gives_the_claim_back(objects):
         assert taken.keys == {"a"}
 
 
+def test_of_two_errors_the_first_tells(objects, monkeypatch):
+    def full(*arguments: Any) -> None:
+        raise StorageFault("No space left on device")
+
+    with pytest.raises(ZeroDivisionError), Claims(objects).take("minima", [""], ["a"]):  # noqa: PT012
+        monkeypatch.setattr(objects, "put", full)
+        raise ZeroDivisionError
+    with pytest.raises(StorageFault, match="No space left"), Claims(objects).take("minima", [""], ["a"]):
+        pass
+
+
 def test_waiting_ends_with_the_claim_and_is_said_once(objects):
     said: list[str] = []
     one, other = Claims(objects), Claims(objects, said.append)
