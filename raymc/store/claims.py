@@ -41,6 +41,7 @@ from raymc.store.objects import Objects
 FOLDER = "claims/log"
 _POLL = 1.5  # seconds between looks at others' claims while waiting
 _SPARING = 10  # times as long as a look at what is there takes passes before the next
+_ONE = {"minima": "minimum"}
 _TIDY = 8  # files of claims that are over are taken away when there are so many, and at the end
 
 
@@ -184,7 +185,8 @@ class Claims:
         for process in sorted({str(claim.process) for claim in held}):
             if (what, process) not in self._said:
                 self._said.add((what, process))
-                some = what if count is None else f"{count} {what}"
+                named = _ONE.get(what, what.removesuffix("s")) if count == 1 else what
+                some = named if count is None else f"{count} {named}"
                 self.say(f"waiting for {some} that another run ({process}) is computing")
         numbers = {claim.number for claim in held}
         pause = asked = 0.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raymc.connectivity.pairs import Connections
 from raymc.connectivity.planes import Planes
-from raymc.specs.errors import CorruptArtefact
+from raymc.specs.errors import CorruptArtefact, StorageFault
 from raymc.specs.progress import Progress, Silent
 from raymc.specs.sweep import Point, SweepSpec
 from raymc.store import layout
@@ -87,7 +87,7 @@ class _Run:
                     self._compute()
             if self.state.stop.is_set():
                 raise Interrupted
-            with alone(self.state, layout.SWEEPS, self.spec.name):
+            with alone(self.state):
                 sweep = self._write()
                 self._track(sweep)
         finally:
@@ -95,7 +95,8 @@ class _Run:
                 if self.tracking is not None:
                     self.tracking.close()
             finally:
-                self.state.claims.close()
+                with contextlib.suppress(StorageFault):  # others see by themselves that this run has ended
+                    self.state.claims.close()
         return sweep
 
     # What there is ----------------------------------------------------------------------------------------------
@@ -177,9 +178,10 @@ class _Run:
         from raymc.runtime.cluster import connect
 
         if self.tracking is not None:
-            self.tracking.open()
+            self.tracking.watch()
         began = time.perf_counter()
-        with connect(self.address, self.verbose) as cluster, self._signals():  # Ray sets a SIGTERM handler of its own
+        # Ray sets a SIGTERM handler of its own, so that ours comes after it.
+        with connect(self.address, self.verbose, self.progress.say) as cluster, self._signals():
             worker, at_once, actor, actors = self._shapes(cluster)
             self.state.mark("start", began)
             for _ in range(_ROUNDS):

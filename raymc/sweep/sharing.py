@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from raymc.store import layout
 from raymc.sweep.state import State
 
 Runs = dict[str, list[str]]  # by the key of a run of training: the artefacts that are missing of it
@@ -39,11 +40,11 @@ def share(state: State, kind: str, lacking: Callable[[], Runs], compute: Callabl
 
 
 @contextlib.contextmanager
-def alone(state: State, kind: str, key: str) -> Iterator[None]:
-    """A block that one run at a time is in."""
+def alone(state: State) -> Iterator[None]:
+    """A block that one run of a sweep at a time is in: its tables are several files, and its view has one place."""
     while True:
-        with state.claims.take(kind, ("",), [key]) as taken:
+        with state.claims.take(layout.SWEEPS, ("",), [state.spec.name]) as taken:
             if not taken.held:
                 yield
                 return
-        state.claims.wait(taken.held, f"{kind} {key}")
+        state.claims.wait(taken.held, f"the tables of {state.spec.name}")

@@ -144,8 +144,9 @@ def test_waiting_ends_with_the_claim_and_is_said_once(objects):
         other.wait([claim], "minima", 3, stop=stop)
         other.wait([claim], "minima", 3, over=lambda: True)
     other.wait([claim], "minima", 2)
-    here = this_process()
-    assert said == [f"waiting for 3 minima that another run ({here.host}, process {here.pid}) is computing"]
+    other.wait([claim], "curves", 1)
+    run = f"another run ({this_process().host}, process {this_process().pid})"
+    assert said == [f"waiting for {what} that {run} is computing" for what in ("3 minima", "1 curve")]
 
 
 @pytest.mark.parametrize("where", ["a folder", "S3"])

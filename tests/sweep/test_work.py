@@ -157,14 +157,12 @@ def test_a_failure_is_not_tried_again_here(start):
     assert computed == [{"a": ["a"]}]
 
 
-def test_one_at_a_time(start):
+def test_one_run_of_a_sweep_at_a_time(start):
     one, other = start([0]), start([0])
-    entered = alone(one, "sweeps", "some")
+    entered = alone(one)
     entered.__enter__()
     said: list[str] = []
     other.claims.say = lambda line: said.append(line) or entered.__exit__(None, None, None)
-    with alone(other, "sweeps", "some"):
+    with alone(other):
         pass
-    assert len(said) == 1
-    with alone(other, "sweeps", "another"):
-        pass
+    assert [line.split(" (")[0] for line in said] == ["waiting for the tables of some that another run"]
