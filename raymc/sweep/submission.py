@@ -22,6 +22,7 @@ STOP_SECONDS = 60  # that a stopped run has to end cleanly before it is killed; 
 
 _HOW_ONLY = ("description", "resources", "failure", "tracking")  # what a sweep computes doesn't depend on these
 _PLACES = ("path", "backbone", "uri", "base", "tokenizer", "start")  # fields that may name a local file or folder
+_CODE = (".py", ".html", ".css", ".js")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE", re.IGNORECASE)
 
 
@@ -164,12 +165,13 @@ def _has_password(address: object) -> bool:
 
 
 def _code() -> Iterator[tuple[str, bytes]]:
-    """raymc's own sources."""
+    """raymc's own sources, and what its report's page is made of."""
     import raymc
 
     home = Path(str(raymc.__file__)).parent
-    for path in sorted((*home.rglob("*.py"), home / "py.typed")):
-        yield f"raymc/{path.relative_to(home).as_posix()}", path.read_bytes()
+    for path in sorted(home.rglob("*")):
+        if path.suffix in _CODE or path.name == "py.typed":
+            yield f"raymc/{path.relative_to(home).as_posix()}", path.read_bytes()
 
 
 def _local_places(node: Any, name: str = "") -> Iterator[str]:
