@@ -140,7 +140,7 @@ def connect(address: str | None, verbose: bool, say: Callable[[str], None] | Non
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with watched(ray.get_runtime_context().gcs_address, say or (lambda text: None)):
+        with _off_stdout(verbose), watched(ray.get_runtime_context().gcs_address, say or (lambda text: None)):
             yield alive()
     finally:
         if not joined:
@@ -162,6 +162,25 @@ def _on_loopback() -> Iterator[None]:
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _off_stdout(verbose: bool) -> Iterator[None]:
+    """Ray prints what raylets say to stdout, pages of it where one dies, even with `log_to_driver=False`."""
+    from ray._private import worker
+
+    module: Any = worker
+    known = module.print_to_stdstream
+
+    def printed(data: dict[str, Any], ignore_prefix: bool) -> None:
+        if verbose:
+            known({**data, "is_err": True}, ignore_prefix)
+
+    module.print_to_stdstream = printed
+    try:
+        yield
+    finally:
+        module.print_to_stdstream = known
 
 
 def _knock(address: str) -> None:

@@ -20,7 +20,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from place import Place, running
@@ -51,6 +50,7 @@ KINDS = {
     "Train worker": r"^ray::.*RayTrainWorker",
     "pool actor": r"^ray::EvaluatorActor",
 }
+MOST = {"training": 6, "evaluation": 4}  # kills of a round: it is to come to its end too
 PATIENCE = 240.0  # seconds without anything to kill but the driver, after which something hangs
 
 
@@ -60,7 +60,7 @@ class Chaos:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "state.json"
         known = json.loads(self._file.read_text()) if self._file.is_file() else {}
-        self.kills: list[list[Any]] = known.get("kills", [])  # [round, kind]
+        self.kills: list[list[str]] = known.get("kills", [])  # [round, kind, phase]
         self.done: list[str] = known.get("done", [])  # rounds that ended
         self.wrong: list[str] = known.get("wrong", [])
         self.runs: int = known.get("runs", 0)
@@ -76,7 +76,7 @@ class Chaos:
                 if f"undisturbed-{sweep}" not in self.done:
                     self.finish(place, "undisturbed", sweep)
             number = 0
-            while len(self.kills) < self.wanted or any(r not in self.done for r, _ in self.kills):
+            while len(self.kills) < self.wanted or any(one not in self.done for one, *_ in self.kills):
                 sweep = list(SWEEPS)[number % 2]
                 name = f"round{number}"
                 number += 1
@@ -135,7 +135,7 @@ class Chaos:
         """Kill until the sweep is complete, or there were enough kills."""
         process = self.start(place, name, sweep)
         while len(self.kills) < self.wanted:
-            kind = self.moment(place, process, name, sweep)
+            kind, phase = self.moment(process, name, sweep)
             if kind is None:
                 if process.returncode == 0:
                     return
@@ -152,9 +152,9 @@ class Chaos:
             else:
                 with contextlib.suppress(Exception):  # it has just ended by itself
                     self.random.choice(running(KINDS[kind])).kill()
-            self.kills.append([f"{name}-{sweep}", kind])
+            self.kills.append([f"{name}-{sweep}", kind, phase])
             self.keep()
-            print(f"kill {len(self.kills)}: {kind} ({name} {sweep})", flush=True)
+            print(f"kill {len(self.kills)}: {kind} ({name} {sweep}, {phase})", flush=True)
             time.sleep(self.random.uniform(0, 2))
             place.mend()
             if kind == "driver":
@@ -162,35 +162,39 @@ class Chaos:
         process.kill()
         process.wait()
 
-    def moment(self, place: Place, process: subprocess.Popen[str], name: str, sweep: str) -> str | None:
-        """What to kill now, a random while after something computes; None where the run ended."""
+    def moment(self, process: subprocess.Popen[str], name: str, sweep: str) -> tuple[str | None, str]:
+        """(What to kill now, the phase), a random while after something computes; None where the run ended."""
         since = time.monotonic()
         delay: float | None = None
         while process.poll() is None:
             if time.monotonic() > self.until:
                 self.out_of_time(process)
             computing = [kind for kind, pattern in KINDS.items() if running(pattern)]
-            if computing and delay is None:
+            phase = "evaluation" if "pool actor" in computing else "training"
+            done = sum(one == f"{name}-{sweep}" and had == phase for one, _, had in self.kills)
+            if computing and done >= MOST[phase]:
+                since, delay = time.monotonic(), None
+            elif computing and delay is None:
                 delay = time.monotonic() + self.random.uniform(0, 6)
-            if delay is not None and time.monotonic() > delay:
-                kinds = [*(computing or ["driver"]), "driver", "raylet", "MLflow server"]
-                counts = Counter(kind for _, kind in self.kills)
-                weights = [4.0 ** -(counts[kind] - min(counts[one] for one in kinds)) for kind in kinds]
-                return self.random.choices(kinds, weights)[0]
+            if computing and delay is not None and time.monotonic() > delay:
+                kinds = list(dict.fromkeys([*computing, "driver", "raylet", "MLflow server"]))
+                counts = Counter(kind for _, kind, _ in self.kills)
+                weights = [3.0 ** -(counts[kind] - min(counts[one] for one in kinds)) for kind in kinds]
+                return self.random.choices(kinds, weights)[0], phase
             if time.monotonic() - since > PATIENCE:
                 self.wrong.append(f"{name} ({sweep}): nothing computed for {PATIENCE:g} s")
-                return "driver"
+                return "driver", phase
             time.sleep(0.2)
-        return None
+        return None, ""
 
     def table(self) -> None:
-        counts = Counter(kind for _, kind in self.kills)
-        rounds = sorted({one for one, _ in self.kills})
+        counts = Counter(kind for _, kind, _ in self.kills)
+        rounds = list(dict.fromkeys(one for one, *_ in self.kills))
         width = max(len(one) for one in ["rounds", *rounds])
         kinds = ["driver", *KINDS, "raylet", "MLflow server"]
         print("\n" + " " * width, *(f"{kind:>14}" for kind in kinds))
         for one in rounds:
-            own = Counter(kind for name, kind in self.kills if name == one)
+            own = Counter(kind for name, kind, _ in self.kills if name == one)
             print(f"{one:{width}}", *(f"{own[kind]:14}" for kind in kinds), "" if one in self.done else "  (not ended)")
         print(f"{'all':{width}}", *(f"{counts[kind]:14}" for kind in kinds))
         for one in self.wrong:

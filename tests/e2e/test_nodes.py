@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -146,7 +147,10 @@ def test_machines_and_the_driver_die(machines, start, spec, pretrained, copied, 
     machines.add()
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert '"failed": 0' in out
+    assert set(json.loads(out)["minima"]) == {"total", "computed", "reused", "failed"}, (
+        "stdout has more than the result"
+    )
+    assert json.loads(out)["minima"]["failed"] == json.loads(out)["pairs"]["failed"] == 0
 
     assert before.items() <= minima(pretrained).items(), "a finished minimum was trained again"
     assert all(path.stat().st_mtime_ns == when for path, when in evaluated.items()), "profiles were written again"
