@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from raymc.specs.secrets import without_secrets
 from raymc.tracking.tracker import SweepView
 
 PICTURE_DPI = 120
@@ -41,7 +42,7 @@ def write_artifacts(view: SweepView, folder: Path) -> str:
         else:
             raise ValueError(f"table {name!r} ends in none of .json, .csv and .parquet")
     for name, text in view.texts.items():
-        _path(folder, name).write_text(text)
+        _path(folder, name).write_text(without_secrets(text))
     for name, draw in view.figures.items():
         draw().savefig(_path(folder, name), dpi=PICTURE_DPI)
     for name, write in view.pages.items():

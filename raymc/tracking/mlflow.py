@@ -236,7 +236,7 @@ class MlflowTracker:
         if record.datasets:
             inputs = [
                 DatasetInput(
-                    Dataset(data.name[:500], data.digest[:36], "local", json.dumps({"uri": data.uri})),
+                    Dataset(data.name[:500], data.digest[:36], "local", json.dumps({"uri": shown(data.uri)})),
                     [InputTag("mlflow.data.context", data.context)],
                 )
                 for data in record.datasets

@@ -6,6 +6,7 @@ import re
 import tempfile
 from typing import TYPE_CHECKING
 
+from raymc.specs.secrets import without_secrets
 from raymc.tracking.records import Record
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def put_model(client: MlflowClient, experiment: str, run_id: str, record: Record
         client.delete_logged_model(extra)
     model = client.get_logged_model(held[0]) if held else None
     if model is None:
-        tags = {**record.identity, "raymc.uri": record.model, MLFLOW_MODEL_IS_EXTERNAL: "true"}
+        tags = {**record.identity, "raymc.uri": without_secrets(record.model), MLFLOW_MODEL_IS_EXTERNAL: "true"}
         model = client.create_logged_model(
             experiment,
             name=model_name(record),

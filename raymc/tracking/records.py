@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from raymc.specs.secrets import without_secrets
 from raymc.tracking.notes import HERE, minimum_note, sweep_note
 from raymc.tracking.tracker import DatasetView, MinimumView, SweepView, Value
 
@@ -134,7 +135,7 @@ def _params(params: Mapping[str, Value]) -> dict[str, str]:
 
 
 def _text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else without_secrets(str(value))
 
 
 def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -142,7 +143,7 @@ def _metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name[:NAME_LENGTH]: str(value)[:TAG_LENGTH] for name, value in tags.items()}
+    return {name[:NAME_LENGTH]: without_secrets(str(value))[:TAG_LENGTH] for name, value in tags.items()}
 
 
 def _points(curve: Sequence[Mapping[str, float]], seconds: float) -> Iterator[Point]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
     home = base.parent if base.name.startswith("popen-") else base  # pytest-xdist gives each process a folder in it
     template = home / "mlflow-template" / "mlflow.db"
     settle()
-    make_database(template, str(template.parent / "unused"))
+    importlib.import_module("mlflow")
     quieten()
+    make_database(template, str(template.parent / "unused"))
 
     def copy(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

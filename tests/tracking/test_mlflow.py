@@ -412,6 +412,19 @@ def test_names_and_texts_out_of_the_ordinary(tracker):
     assert run.data.metrics["f1_5 ___"] == 1.0
 
 
+def test_passwords_reach_no_page(tracker, storage):
+    uri = "s3://person:hunter2@bucket/store"
+    odd = minimum(0, uri=uri, params={"place": uri}, tags={"t": uri}, datasets=(DatasetView("d", "1", uri),))
+    run_id = tracker.sync(sweep(minima=[odd, minimum(1)], uri=uri, texts={"spec.json": json.dumps({"storage": uri})}))
+    client = MlflowClient(tracker.uri)
+    [parent], minima = runs(tracker)
+    models = client.search_logged_models([parent.info.experiment_id])
+    told = [str(one.to_dictionary()) for one in (parent, *minima.values(), *models)]
+    told.append((storage / "mlartifacts" / run_id / "artifacts" / "spec.json").read_text())
+    assert "s3://bucket/store" in told[-1]
+    assert not [text for text in told if "hunter2" in text]
+
+
 def test_closing_before_a_sync_leaves_no_run_open(storage):
     tracker = MlflowTracker.under(storage, "closed early")
     tracker.minimum("alpha", minimum(0))
