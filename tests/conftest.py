@@ -142,3 +142,14 @@ def open_tab(browser: Any) -> Iterator[Callable[..., Tab]]:
     yield go
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def hills() -> Callable[..., Any]:
+    """hills(storage, orders=3, ...): a finished sweep of known barriers, made without training; see tests/hills.py."""
+    spec = importlib.util.spec_from_file_location("hills", Path(__file__).parent / "hills.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.hills

@@ -212,12 +212,14 @@ class Connections:
         """
         missing = []
         seen: set[str] = set()
-        for a, b, curve in self.fits(keys):
+        fits = list(self.fits(keys))
+        fitted = self.store.whole(layout.CURVES, (self.fit_key(*one) for one in fits)) if fits else set()
+        for a, b, curve in fits:
             key = self.fit_key(a, b, curve)
             if key in seen:  # two names of one curve, in spaces that are the same for this pair
                 continue
             seen.add(key)
-            if self.store.has(layout.CURVES, key):
+            if key in fitted:
                 try:
                     if ends_fitted(self.store, key) == ends_now(self.store, a, b):
                         continue

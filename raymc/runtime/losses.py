@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, StorageFault
 
 LOSSES = 5
 """Nodes that a piece of work may lose in a row without getting any further."""
@@ -62,8 +62,10 @@ def objects_lost(error: BaseException) -> bool:
 
 
 def disk_full(error: BaseException, storage: str) -> RaymcError | None:
-    """What to tell a person where an error says that there is no room left to write."""
+    """What to tell a person where an error says that there is no room left to write, or no storage to reach."""
     for one in _chain(error):
+        if isinstance(one, StorageFault) and not any(sign in str(one) for sign in _FULL):
+            return one
         code = one.errno if isinstance(one, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(one) for sign in _FULL):
             where = getattr(one, "filename", None) or storage

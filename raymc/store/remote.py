@@ -27,7 +27,7 @@ def opened(uri: str) -> Any:
         "client_options": {
             "timeout": timedelta(minutes=10),  # of one transfer
             "connect_timeout": timedelta(seconds=5),
-            "allow_http": endpoint.startswith("http://") or bool(os.environ.get("STORAGE_EMULATOR_HOST")),
+            "allow_http": endpoint.startswith("http://"),
         },
     }
     if uri.startswith("s3://"):

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ class Store(Records):
                 return self.mirror.keys(kind)
         home = self.root / kind
         return {path.name for path in home.iterdir() if self.has(kind, path.name)} if home.is_dir() else set()
+
+    def whole(self, kind: str, keys: Iterable[str]) -> set[str]:
+        """Which of some keys have a whole folder, as of now; of object storage one look tells it of all."""
+        if self.mirror is not None:
+            return self.keys(kind) & {*keys}
+        return {key for key in keys if self.has(kind, key)} if (self.root / kind).is_dir() else set()
 
     def below(self, kind: str, key: str) -> list[str]:
         """Names of the folders right below KIND/KEY, sorted; of object storage the whole ones."""

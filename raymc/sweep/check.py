@@ -262,9 +262,5 @@ def open_store(spec: SweepSpec, storage: str | None, write: bool) -> Store:
 
 
 def whole_minima(store: Store, keys: set[str]) -> set[str]:
-    if store.mirror is not None:
-        store.again()
-        return keys & store.keys(layout.MINIMA)
-    if not (store.root / layout.MINIMA).is_dir():
-        return set()
-    return {key for key in keys if store.has(layout.MINIMA, key)}
+    store.again()
+    return store.whole(layout.MINIMA, keys)
