@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from raymc.report.frames import matrix
 from raymc.report.page import packing
 from raymc.report.page.packing import Block
 from raymc.report.trees import tree_of
@@ -57,16 +57,16 @@ class Tables:
     axes: Sequence[str]
     clusters: Mapping[tuple[str, str], Mapping[str, int]] = field(default_factory=dict)  # by curve and split, of a key
 
-    @property
+    @cached_property
     def places(self) -> list[tuple[str, str]]:
         """Curves with row sets, in order, of which there is a pair."""
-        found = set(zip(self.barriers["curve"], self.barriers["split"], strict=True))
+        found = set(self.barriers[["curve", "split"]].drop_duplicates().itertuples(index=False, name=None))
         return [(curve, split) for curve in self.curves for split in self.splits if (curve, split) in found]
 
-    @property
+    @cached_property
     def shown(self) -> pd.DataFrame:
         """The minima that are in a pair, in order."""
-        paired = {*self.barriers["a"], *self.barriers["b"]}
+        paired = {*self.barriers["a"].unique(), *self.barriers["b"].unique()}
         return self.minima[self.minima["key"].isin(paired)].reset_index(drop=True)
 
 
@@ -74,11 +74,12 @@ def facts_and_blocks(tables: Tables) -> tuple[dict[str, Any], dict[str, Block]]:
     """What JSON says of the blocks, and these: pairs.a, pairs.b, PLACE.v.VALUE, PLACE.c.COLUMN, PLACE.p.METRIC."""
     shown, places = tables.shown, tables.places
     number = {key: i for i, key in enumerate(shown["key"])}
-    ends = tables.barriers[["a", "b"]].drop_duplicates()
-    pairs = {(a, b): i for i, (a, b) in enumerate(ends.itertuples(index=False))}
+    first, second = _numbers(tables.barriers["a"], number), _numbers(tables.barriers["b"], number)
+    pairs = pd.unique(first * len(number) + second)  # each as its cell of the matrix
+    a, b = np.divmod(pairs, max(len(number), 1))
     blocks = {
-        "pairs.a": packing.codes(np.array([number[a] for a, _ in pairs], dtype=np.int64)),
-        "pairs.b": packing.codes(np.array([number[b] for _, b in pairs], dtype=np.int64)),
+        "pairs.a": packing.codes(a),
+        "pairs.b": packing.codes(b),
     }
     values = [name for name in VALUES if name in tables.barriers and len(_finite(tables.barriers[[name]]))]
     bounds = [f"{name}_{side}" for name in INTERVALS for side in ("low", "high") if f"{name}_{side}" in tables.barriers]
@@ -91,28 +92,28 @@ def facts_and_blocks(tables: Tables) -> tuple[dict[str, Any], dict[str, Block]]:
     paths = dict(iter(tables.profiles.groupby(["curve", "split"])))
     for index, place in enumerate(places):
         table = by_place[place]
-        rows = _places_of(table, pairs)
+        rows = _rows_of(table, number, pairs)
         for name in (*values, *bounds):
             column = np.full(len(pairs), np.nan)
             column[rows] = table[name].to_numpy(dtype=float, na_value=np.nan)
             blocks[f"{index}.v.{name}"] = packing.floats(column)
         for name in (name for name in OF_PAIR if name in table):
-            said = [str(value) for value in table[name]]
+            found, said = pd.factorize(table[name])
             known = categories.setdefault(name, [])
-            known += [text for text in dict.fromkeys(said) if text not in known]
+            known += [str(text) for text in said if str(text) not in known]
             column = np.zeros(len(pairs), dtype=np.int64)
-            column[rows] = [known.index(text) + 1 for text in said]  # 0: no such pair
+            column[rows] = np.array([known.index(str(text)) + 1 for text in said])[found]  # 0: no such pair
             blocks[f"{index}.c.{name}"] = packing.codes(column)
         path = paths.get(place)
         grid = np.unique(np.round(path["t"].to_numpy(dtype=float), 9)) if path is not None else np.zeros(0)
         grids.append(grid.tolist())
         if path is not None:
-            cells = _places_of(path, pairs), np.searchsorted(grid, np.round(path["t"].to_numpy(dtype=float), 9))
+            cells = _rows_of(path, number, pairs), np.searchsorted(grid, np.round(path["t"].to_numpy(dtype=float), 9))
             for name in metrics:
                 along = np.full((len(pairs), len(grid)), np.nan)
                 along[cells] = path[name].to_numpy(dtype=float, na_value=np.nan)
                 blocks[f"{index}.p.{name}"] = packing.steps(along, decimals)
-        trees.append(dict(_trees(tables, list(shown["key"]), place, values)))
+        trees.append(dict(_trees(table, list(shown["key"]), (a[rows], b[rows]), values)))
     facts = {
         "minima": _minima(tables, shown),
         "pairs": len(pairs),
@@ -137,8 +138,16 @@ def facts_and_blocks(tables: Tables) -> tuple[dict[str, Any], dict[str, Block]]:
     return facts, blocks
 
 
-def _places_of(table: pd.DataFrame, pairs: Mapping[tuple[str, str], int]) -> np.ndarray:
-    return np.array([pairs[pair] for pair in zip(table["a"], table["b"], strict=True)], dtype=np.int64)
+def _numbers(keys: pd.Series, number: Mapping[str, int]) -> np.ndarray:
+    codes, found = pd.factorize(keys)
+    return np.array([number[key] for key in found], dtype=np.int64)[codes]
+
+
+def _rows_of(table: pd.DataFrame, number: Mapping[str, int], pairs: np.ndarray) -> np.ndarray:
+    """The pair, by its place in `pairs`, of each row of a table."""
+    order = np.argsort(pairs)
+    wanted = _numbers(table["a"], number) * len(number) + _numbers(table["b"], number)
+    return order[np.searchsorted(pairs, wanted, sorter=order)]
 
 
 def _minima(tables: Tables, shown: pd.DataFrame) -> dict[str, Any]:
@@ -206,11 +215,13 @@ def _metric(name: str) -> dict[str, str]:
 
 
 def _trees(
-    tables: Tables, keys: list[str], place: tuple[str, str], values: Sequence[str]
+    table: pd.DataFrame, keys: list[str], ends: tuple[np.ndarray, np.ndarray], values: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """By value, of those that have a tree."""
     for name in (name for name in TREES if name in values):
-        tree = tree_of(matrix(tables.barriers, keys, *place, name).clip(lower=0.0))
+        cells = np.full((len(keys), len(keys)), np.nan)
+        cells[ends] = cells[ends[::-1]] = table[name].to_numpy(dtype=float, na_value=np.nan).clip(min=0.0)
+        tree = tree_of(pd.DataFrame(cells))
         if tree is not None:
             yield name, {"leaves": tree.leaves, "merges": tree.merges, "leftOut": tree.left_out}
 

@@ -74,7 +74,6 @@ def document(content: Content) -> str:
         {
             "policy": _policy(scripts),
             "style": _raw(_text("page.css")),
-            "script": "",
             "has_matrix": has_matrix,
             "found": content.found,
             "sentences": [sentence(one) for one in content.found[:1]],
