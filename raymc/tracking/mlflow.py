@@ -131,13 +131,15 @@ class MlflowTracker:
             return self._address(parent)
 
     def close(self) -> None:
-        """Mark runs that were opened and never finished as killed."""
+        """Mark runs that were opened and never finished as killed; another run of the sweep may have finished them."""
         if not self._open:
             return
         with calling(self.uri):
             reach(self.uri)
             for run_id in sorted(self._open):
-                self._client.set_terminated(run_id, "KILLED")
+                info = self._client.get_run(run_id).info
+                if info.status == "RUNNING" and info.lifecycle_stage == "active":
+                    self._client.set_terminated(run_id, "KILLED")
                 self._open.discard(run_id)
             self._parents.clear()
 

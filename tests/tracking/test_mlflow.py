@@ -425,6 +425,15 @@ def test_passwords_reach_no_page(tracker, storage):
     assert not [text for text in told if "hunter2" in text]
 
 
+def test_what_another_run_of_the_sweep_finished_stays_finished(storage):
+    tracker, other = (MlflowTracker.under(storage, "two at once") for _ in range(2))
+    tracker.minimum("alpha", minimum(0))
+    other.minimum("alpha", minimum(1))
+    other.sync(sweep())
+    tracker.close()
+    check(tracker, sweep())
+
+
 def test_closing_before_a_sync_leaves_no_run_open(storage):
     tracker = MlflowTracker.under(storage, "closed early")
     tracker.minimum("alpha", minimum(0))
