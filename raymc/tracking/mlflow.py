@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raymc.tracking import records
 from raymc.tracking.artifacts import artifact_names, write_artifacts
 from raymc.tracking.calls import calling, is_web, quieten, reach, settle, shown
 from raymc.tracking.database import make_database, sqlite_path
+from raymc.tracking.experiment import experiment_id
 from raymc.tracking.models import models_of, put_model
 from raymc.tracking.notes import running_note
 from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
@@ -74,15 +75,7 @@ class MlflowTracker:
             if self._database is not None:
                 make_database(self._database, str(self._artifact_root))
             self._mlflow = self._mlflow or MlflowClient(self.uri)
-            found = self._mlflow.get_experiment_by_name(self.experiment)
-            if found is None:
-                found = self._create_experiment(self._mlflow)
-            if found.lifecycle_stage != "active":
-                raise TrackingError(
-                    f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} was deleted: restore it there "
-                    "(mlflow experiments restore), or name another in tracking.experiment"
-                )
-            self._experiment_id = found.experiment_id
+            self._experiment_id = experiment_id(self._mlflow, self.experiment, self._artifact_root, shown(self.uri))
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
         if self._mlflow is None:
@@ -149,21 +142,6 @@ class MlflowTracker:
     def _client(self) -> MlflowClient:
         assert self._mlflow is not None
         return self._mlflow
-
-    def _create_experiment(self, client: MlflowClient) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        tags = {
-            NOTE: "**A run is a sweep** of raymc: its page says what was found and has the report. "
-            "**The runs in it are its minima**, which Models lists with their weights' places.",
-            "mlflow.experimentKind": "custom_model_development",
-        }
-        try:
-            client.create_experiment(self.experiment, artifact_location=self._artifact_root, tags=tags)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was first
-                raise
-        return client.get_experiment_by_name(self.experiment)
 
     def _open_parent(self, sweep: str) -> str:
         found = oldest(self._find(records.sweep_identity(sweep)))

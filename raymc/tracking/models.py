@@ -40,6 +40,7 @@ def put_model(client: MlflowClient, experiment: str, run_id: str, record: Record
     model = client.get_logged_model(held[0]) if held else None
     if model is None:
         tags = {**record.identity, "raymc.uri": without_secrets(record.model), MLFLOW_MODEL_IS_EXTERNAL: "true"}
+        tags["mlflow.note.content"] = record.tags["mlflow.note.content"]
         model = client.create_logged_model(
             experiment,
             name=model_name(record),
