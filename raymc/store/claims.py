@@ -143,12 +143,11 @@ class Claims:
         while True:
             number = self._highest + 1
             made = self.objects.create(_name(number), body)
-            if made:
-                self._own.add(number)
             self._list()
             if made and number > self._floor:
+                self._own.add(number)
                 return number
-            if made:  # it existed before, and was taken away since this run looked
+            if made:  # another's number, that was taken away since this run looked
                 self.objects.delete(_name(number))
 
     def _give_back(self, number: int) -> None:

@@ -115,6 +115,18 @@ def test_a_number_that_existed_before_is_not_taken(objects, monkeypatch):
         assert files(objects)[-3:] == ["log/000000000002.floor", *(f"log/{n:012d}.json" for n in (3, 4))]
 
 
+def test_a_number_that_existed_before_was_anothers(objects, monkeypatch):
+    monkeypatch.setattr(module, "_TIDY", 1)
+    one, other = Claims(objects), Claims(objects)
+    since = one.look()
+    with one.take("minima", [""], ["a"]):
+        pass
+    with other.take("minima", [""], ["b"]):  # number 2, whose file is taken away
+        pass
+    with one.take("minima", [""], ["b"], since) as taken:
+        assert taken.again
+
+
 def test_an_error_gives_the_claim_back(objects):
     one, other = Claims(objects), Claims(objects)
     with pytest.raises(ZeroDivisionError), one.take("minima", [""], ["a"]):
