@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
 
     def storage(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--storage", metavar="URI", help="folder of the store (default: the spec's, else ./raymc-store)"
+            "--storage",
+            metavar="URI",
+            help="folder of the store, s3://... or gs://... (default: the spec's, else ./raymc-store)",
         )
 
     def named(sub: argparse.ArgumentParser) -> None:

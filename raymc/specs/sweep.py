@@ -106,6 +106,8 @@ class SweepSpec(Spec):
             raise ValueError(f"a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not {scheme}://")
         if separator and not rest.strip("/"):
             raise ValueError(f"no bucket is named: {scheme}://BUCKET/PREFIX")
+        if separator and "@" in rest.split("/")[0]:
+            raise ValueError("names and passwords belong in the environment, not in the URI")
         return value
 
     @field_validator("minima")

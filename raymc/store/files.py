@@ -39,6 +39,8 @@ class Files:
             raise RaymcError(f"storage {uri}: a folder, or one of {known}; not {scheme}://")
         if not rest.strip("/"):
             raise RaymcError(f"storage {uri}: no bucket is named ({scheme}://BUCKET/PREFIX)")
+        if "@" in rest.split("/")[0]:
+            raise RaymcError(f"storage {scheme}://...: names and passwords belong in the environment, not in the URI")
         self.objects = Objects(text.rstrip("/"))
         self.root = mirror_root(self.objects.uri)
         self.mirror = Mirror(self.root, self.objects)

@@ -30,6 +30,7 @@ from raymc.store.objects import Entry, Objects
 
 _TOGETHER = 16  # transfers at once
 _LISTED_SECONDS = 5.0  # how long a listing is believed about what it lacks; what it has stays
+_COARSE_SECONDS = 2.0  # a storage's times are whole seconds: a copy as young as that may be of an earlier version
 _LEFT = timedelta(days=1)  # age from which on objects without a manifest are of a killed process
 
 
@@ -82,6 +83,8 @@ class Mirror:
         if (kind, key) not in self._here:
             manifest = self.manifest(kind, key)
             if manifest is None:
+                if (place / layout.MANIFEST).exists():  # another machine has set it aside
+                    shutil.rmtree(place, ignore_errors=True)
                 return place
             content = manifest.read_bytes()
             with self._lock(kind, key):
@@ -296,11 +299,11 @@ def _same(path: Path, entry: Entry) -> bool:
     changed = entry.changed.timestamp()
     if stat.st_size != entry.size:
         return False
-    if abs(stat.st_mtime - changed) < 1e-3:
+    if abs(stat.st_mtime - changed) < 1e-3 and stat.st_ctime - changed > _COARSE_SECONDS:
         return True
     digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if entry.tag is None or entry.tag.strip('"') != digest:
-        return False
+        return False  # or its tag is no MD5: fetched again, as its time may be that of two versions
     os.utime(path, (changed, changed))
     return True
 

@@ -230,6 +230,26 @@ def test_a_mirror_follows_a_folder_that_was_made_anew(machine: Machine):
     assert machine("b").weights_digest(KIND, KEY) == here.weights_digest(KIND, KEY)
 
 
+def test_a_mirror_s_folder_that_another_machine_set_aside_is_used_no_more(machine: Machine):
+    here, there = machine("a"), machine("b")
+    make(here)
+    there.folder(KIND, KEY)
+    here.set_aside(KIND, KEY)
+    again = machine("b")
+    assert again.is_here(KIND, KEY)
+    with pytest.raises(CorruptArtefact):
+        again.verify(KIND, KEY)
+    assert not again.folder(KIND, KEY).exists()
+
+
+def test_records_of_one_size_written_in_one_second_aren_t_mixed_up(machine: Machine):
+    here, there = machine("a"), machine("b")
+    for loss in (1.0, 2.0, 3.0):
+        here.put(layout.PRECISIONS, "how", "one", {"loss": loss})
+        there.again()
+        assert there.get(layout.PRECISIONS, "how", "one") == {"loss": loss}
+
+
 def test_checkpoints_are_found_and_discarded_from_any_machine(machine: Machine):
     here, there = machine("a"), machine("b")
     for step in ("step-1", "step-2"):

@@ -428,6 +428,12 @@ def test_a_storage_of_another_kind_is_refused(uri: str, what: str):
         Store(uri)
 
 
+def test_a_password_in_a_uri_is_refused_and_not_said():
+    with pytest.raises(RaymcError, match="belong in the environment") as caught:
+        Store("s3://key:secret@bucket/x")
+    assert "secret" not in str(caught.value)
+
+
 def test_the_spellings_of_a_folder_are_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
