@@ -14,12 +14,14 @@ export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_AUTH_CONFIG_PATH="$HOME/auth.ini"
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false # twice the memory, for what raymc doesn't use
 export MLFLOW_DISABLE_TELEMETRY=true
+password="$(secret mlflow_admin_password)"
+# In such a file a % is written twice.
 cat >"$MLFLOW_AUTH_CONFIG_PATH" <<INI
 [mlflow]
 default_permission = READ
-database_uri = $database/mlflow
+database_uri = ${database//%/%%}/mlflow
 admin_username = admin
-admin_password = $(secret mlflow_admin_password)
+admin_password = ${password//%/%%}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "${MLFLOW_WORKERS:-2}" \
