@@ -33,8 +33,8 @@ task:
 train: {steps: 40, batch_size: 16, learning_rate: 1e-3, dropout: 0.1}
 axes:
   model.backbone.seed: [1, 2]
-  seeds.order: [1, 2, 3]
-connectivity: {points: 9, splits: [validation, test]}
+  seeds.order: [1, 2]
+connectivity: {points: 5, splits: [validation, test]}
 failure: {checkpoint_every: 10}
 tracking: {log_every: 2}
 """
