@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _NAMED = re.compile(
-    r"(?i)([?&;](?:[\w.-]*(?:pass(?:word|wd)?|pwd|secret|token|key|credential|signature)[\w.-]*)=)[^&;\s'\"]+"
+    r"(?i)([?&;](?:[\w.-]*(?:pass(?:word|wd)?|pwd|secret|token|(?:api|access|account)[_-]?key|credential|signature)[\w.-]*)=)[^&;\s'\"]+"
 )
 _USER = re.compile(r"(?<=://)[^/\s'\"]*@")
 _WITH_PASSWORD = re.compile(r"(?<=://)[^/@:\s'\"]*:(?!\d+/)[^\s'\"]*@")  # a password that has a slash in it

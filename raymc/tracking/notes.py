@@ -48,7 +48,7 @@ def _links(view: SweepView) -> str:
     """To the files that people look at, and to the table of runs."""
     pictures = [name for name in view.figures if name.startswith(("matrix", "profiles"))]
     named = [(name, "Report" if name == "report.html" else name) for name in view.pages]
-    named += [(name, name.removesuffix(".png")) for name in pictures[:2]]
+    named += [(name, name.split(".")[0].capitalize()) for name in pictures[:2]]
     links = [f"[{title}]({HERE}/artifacts/{name}{TRAINING_MODE})" for name, title in named]
     if view.columns:
         table = f"{HERE.replace('/RUN', '')}{TRAINING_MODE}&viewStateShareKey={table_key(view.name)}"

@@ -23,6 +23,7 @@ from raymc.specs.secrets import without_secrets
         ),
         ("http://host/?access_token=secret", "http://host/?access_token=…"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("http://host/?viewStateShareKey=a1&x-api-key=b2", "http://host/?viewStateShareKey=a1&x-api-key=…"),
         ("sqlite:////tmp/x", "sqlite:////tmp/x"),
         ("mail me@home about http://host", "mail me@home about http://host"),
     ],
