@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,24 +83,8 @@ class Jobs:
         return sorted((job for job in self.all() if job.base == base), key=lambda job: job.attempt)
 
     def find(self, text: str) -> Job:
-        """By id, by the sweep's name, or by the start of an id; of several attempts the last (`ID-1` is the first).
-
-        Raises RaymcError where there is none, or more than one sweep.
-        """
-        jobs = self.all()
-        for matches in (
-            [job for job in jobs if text in (job.id, f"{job.base}-{job.attempt}") and text != job.base],
-            [job for job in jobs if job.base == text],
-            [job for job in jobs if job.name == text],
-            [job for job in jobs if job.id.startswith(text) or job.id.startswith(f"raymc-{text}")],
-        ):
-            bases = list(dict.fromkeys(job.base for job in matches))
-            if len(bases) > 1:
-                raise RaymcError(f"{text!r} is more than one job: {', '.join(bases)}")
-            if matches:
-                return max(matches, key=lambda job: job.attempt)
-        has = ", ".join(dict.fromkeys(job.base for job in jobs)) or "none"
-        raise RaymcError(f"no job {text!r} on {self.address} (raymc's jobs there: {has})")
+        """See `named`."""
+        return named(self.all(), text, self.address)
 
     def get(self, id: str) -> Job:
         with reaching(self.address):
@@ -202,6 +186,26 @@ class Jobs:
                 skip = max(0, skip - len(text))
                 if fresh:
                     take(fresh)
+
+
+def named(jobs: Sequence[Job], text: str, address: str) -> Job:
+    """The job of an id, of a sweep's name, or of the start of an id; of several attempts the last (`ID-1`: the first).
+
+    Raises RaymcError where there is none, or more than one sweep.
+    """
+    for matches in (
+        [job for job in jobs if text in (job.id, f"{job.base}-{job.attempt}") and text != job.base],
+        [job for job in jobs if job.base == text],
+        [job for job in jobs if job.name == text],
+        [job for job in jobs if job.id.startswith(text) or job.id.startswith(f"raymc-{text}")],
+    ):
+        bases = list(dict.fromkeys(job.base for job in matches))
+        if len(bases) > 1:
+            raise RaymcError(f"{text!r} is more than one job: {', '.join(bases)}")
+        if matches:
+            return max(matches, key=lambda job: job.attempt)
+    has = ", ".join(dict.fromkeys(job.base for job in jobs)) or "none"
+    raise RaymcError(f"no job {text!r} on {address} (raymc's jobs there: {has})")
 
 
 def _job(details: Any) -> Job:
