@@ -526,7 +526,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
         tracker.minimum("alpha", minimum(0))
         live.system("beta", SystemSample({"cpu_utilization_percentage": 50.0}, 1000, 0))
         live.minimum("beta", minimum(0))
-        wait_for(lambda: len(runs(tracker)[1]) == 1 and not live._queue.qsize())
+        wait_for(lambda: len(runs(tracker)[1]) == 2)
     begin = time.monotonic()
     gone = r"connection (refused|reset|aborted)|end closed connection"
     with pytest.raises(Away, match=gone):
