@@ -7,7 +7,8 @@
 # What follows is given on to `ray start`, as in `cluster/head.sh --num-cpus 8 --temp-dir /scratch/ray`.
 # The dashboard, where jobs are submitted, stays on loopback: `ssh -N -L 8265:127.0.0.1:8265 HEAD` reaches it from
 # elsewhere. The token, secrets and Python: see environment.sh.
-# RAYMC_PORT (6379) and RAYMC_DASHBOARD_PORT (8265) choose other ports.
+# RAYMC_PORT (6379) and RAYMC_DASHBOARD_PORT (8265) choose other ports; a second head on one machine needs them, and
+# --dashboard-agent-listen-port and --ray-client-server-port.
 set -euo pipefail
 # shellcheck source=cluster/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

@@ -32,10 +32,11 @@ token make
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 first=$(head -n 1 <<<"$nodes")
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$first" hostname --ip-address | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 10000)) # others' heads may be on the same node
-export RAYMC_PORT=$port RAYMC_DASHBOARD_PORT=$((port + 10000))
+port=$((20000 + SLURM_JOB_ID % 1200 * 8)) # others' Ray may be on the same node
+export RAYMC_PORT=$port RAYMC_DASHBOARD_PORT=$((port + 1))
 export RAY_API_SERVER_ADDRESS="http://127.0.0.1:$RAYMC_DASHBOARD_PORT"
-resources=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+given=(--num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+given+=(--dashboard-agent-listen-port=$((port + 2)))
 
 started=()
 finish() {
@@ -46,7 +47,7 @@ trap finish EXIT
 
 # The script itself runs on the first node, so that the dashboard can stay on its loopback.
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$first" \
-  "$cluster/head.sh" --listen "$address" "${resources[@]}" &
+  "$cluster/head.sh" --listen "$address" --ray-client-server-port=$((port + 3)) "${given[@]}" &
 started+=($!)
 until raymc jobs >/dev/null 2>&1; do
   kill -0 "${started[0]}" || exit 1
@@ -54,7 +55,7 @@ until raymc jobs >/dev/null 2>&1; do
 done
 for node in $(tail -n +2 <<<"$nodes"); do
   srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" \
-    "$cluster/worker.sh" "$address:$port" "${resources[@]}" &
+    "$cluster/worker.sh" "$address:$port" "${given[@]}" &
   started+=($!)
 done
 expected=$(wc -w <<<"$nodes")
