@@ -63,9 +63,10 @@ def _of_store(one: Path, other: Path, sweep: str) -> Iterator[str]:
     if list((other / "set-aside").glob("*")):
         yield "something was set aside as damaged"
     for group in (other / "profiles").glob("*"):
-        again = a.records("profiles", group.name) ^ b.records("profiles", group.name)
-        if again and (one / "profiles" / group.name).is_dir():
-            yield f"profiles of {len(again)} pairs are in one store alone"
+        known, mine = a.records("profiles", group.name), b.records("profiles", group.name)
+        lost = {name for name in known - mine if set(name.split("-")) <= keys}  # the other has several sweeps
+        if lost or mine - known:
+            yield f"profiles of {len(lost)} pairs are lost, and there are {len(mine - known)} that shouldn't be"
 
 
 def _steps(path: Path) -> list[int]:
