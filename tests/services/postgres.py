@@ -50,7 +50,7 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        return f"postgresql://raymc:{self.password}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg2://raymc:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         data = self.folder / "data"
