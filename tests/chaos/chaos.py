@@ -166,12 +166,15 @@ class Chaos:
         """(What to kill now, the phase), a random while after something computes; None where the run ended."""
         since = time.monotonic()
         delay: float | None = None
+        group = SWEEPS[sweep][1] > 1 and self.random.random() < 0.7  # wait for the workers, not only for their driver
         while process.poll() is None:
             if time.monotonic() > self.until:
                 self.out_of_time(process)
             computing = [kind for kind, pattern in KINDS.items() if running(pattern)]
             phase = "evaluation" if "pool actor" in computing else "training"
             done = sum(one == f"{name}-{sweep}" and had == phase for one, _, had in self.kills)
+            if group and computing == ["Tune trial"]:
+                computing = []
             if computing and done >= MOST[phase]:
                 since, delay = time.monotonic(), None
             elif computing and delay is None:
