@@ -151,7 +151,7 @@ def _line(error: BaseException, password: str = "") -> str:
         if told in text:
             return told.lower()
     if "No module named 'psycopg'" in text:
-        return "psycopg isn't installed: name the driver that is, postgresql+psycopg2://... (pip install raymc[postgres])"
+        return "psycopg isn't installed: name the driver that is, as in postgresql+psycopg2:// (raymc[postgres] has it)"
     if "out-of-date database schema" in text:
         return "its database is of another MLflow version: run `mlflow db upgrade` on it"
     inner = re.search(r"\((?:sqlite3|psycopg2?|pymysql)\.\w+\) ([^\[]+)", text)
