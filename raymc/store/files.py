@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from raymc.specs.errors import RaymcError, StorageFault
@@ -59,8 +60,9 @@ class Files:
             probe.write_text("")
             probe.unlink()
             for left in (self.root / layout.TEMPORARY).iterdir():  # of processes that were killed
-                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # another process took it away
+                    if all(map(_stale, chain([left], left.rglob("*")))):  # what is in use has something new in it
+                        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
         if self.mirror is not None:
             name = f"{layout.TEMPORARY}/probe-{uuid.uuid4().hex}"
@@ -166,6 +168,10 @@ class Files:
 
     def _temporary(self, name: str) -> Path:
         return self.root / layout.TEMPORARY / f"{name.replace('/', '-')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _stale(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _STALE_SECONDS
 
 
 def same_content(path: Path, sha256: str) -> bool:

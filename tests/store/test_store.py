@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -449,3 +450,21 @@ def test_an_empty_storage_has_nothing(tmp_path: Path):
     store.prepare()
     store.prepare()
     assert nothing_is_left(store)
+
+
+def test_what_killed_processes_left_is_taken_away_after_a_week(store: Store):
+    week_ago = time.time() - 8 * 24 * 3600
+    for name in ("old", "used"):
+        (store.scratch(name) / "inner").mkdir(parents=True)
+    for path in sorted((store.root / ".tmp").rglob("*"), reverse=True):
+        if path.name == "inner" and path.parent.name.startswith("used"):
+            continue
+        os.utime(path, (week_ago, week_ago))
+    store.prepare()
+    assert {path.name.partition("-")[0] for path in (store.root / ".tmp").iterdir()} == {"used"}
+
+
+def test_runs_that_start_at_the_same_time(store: Store):
+    """Each sees others' files in the temporary folder come and go."""
+    with ThreadPoolExecutor(4) as several:
+        list(several.map(lambda _: store.prepare(), range(100)))
