@@ -108,7 +108,7 @@ def test_words_count_what_the_adjusted_test_says():
     assert (one.pairs, one.connected, one.adjusted) == (3, 2, True)
     said = sentence(one)
     assert "2 of 3 pairs are connected" in said
-    assert "0.5000 nats [0.2500, 0.7500], between A and B" in said
+    assert "0.5000 nats (95 % interval 0.2500 to 0.7500), between A and B" in said
 
 
 def test_many_pairs_are_not_called_connected_because_the_adjusted_test_has_no_power():

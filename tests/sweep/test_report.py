@@ -60,7 +60,7 @@ def test_the_first_screen_says_what_was_found(hills, tmp_path: Path):
     assert "On the linear path (validation split), 6 of 15 pairs are connected" in text
     assert "The minima form 2 clusters" in text or "The minima form 1 cluster" in text
     highest = max(0.5 + 0.01 * (i + j) + 0.001 * (i * j % 7) for i in range(3) for j in range(3, 6))
-    assert f"{highest:.4f} nats [{highest / 2:.4f}, {highest * 1.5:.4f}]" in text
+    assert f"{highest:.4f} nats (95 % interval {highest / 2:.4f} to {highest * 1.5:.4f})" in text
 
 
 def test_incomplete_sweeps_say_so(hills, tmp_path: Path):

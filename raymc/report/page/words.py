@@ -84,7 +84,7 @@ def sentence(one: Found) -> str:
         )
     )
     if one.largest > 0:
-        inside = f" [{cell(one.interval[0])}, {cell(one.interval[1])}]" if one.interval else ""
+        inside = f" (95 % interval {cell(one.interval[0])} to {cell(one.interval[1])})" if one.interval else ""
         said += f" The {'largest ' if several else ''}Entezari barrier is {cell(one.largest)} nats{inside}, between "
         said += f"{one.between[0]} and {one.between[1]}."
     else:
