@@ -30,6 +30,7 @@ _NODE = (
     "PreemptionError",
 )
 _MEMORY = ("running low on memory",)
+_BEGINNING = "worker actors failed to initialize"
 _INSIDE = ("error raised in its creation task",)
 _PROCESS = ("worker process has died", "ActorDiedError", "WorkerCrashedError", "died unexpectedly")
 _GONE = ("ObjectLostError", "ObjectReconstructionFailed", "ObjectFetchTimedOut", "OwnerDiedError", "object is lost")
@@ -49,6 +50,8 @@ def loss_of(error: BaseException | str) -> Loss:
     text = error if isinstance(error, str) else "\n".join(f"{type(one).__name__}: {one}" for one in _chain(error))
     if any(sign in text for sign in _NODE):
         return Loss("node", "its node was lost")
+    if _BEGINNING in text:  # Ray Train doesn't say what ended them
+        return Loss("node", "its workers were lost as they began")
     if any(sign in text for sign in _MEMORY):
         return Loss("memory", "its worker was killed as its machine ran low on memory")
     if any(sign in text for sign in _PROCESS) and not any(sign in text for sign in _INSIDE):

@@ -35,6 +35,9 @@ GROUP = f"""Training failed due to worker errors:
 {NODE}
 [Rank 1 Error Snippet]:
 RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:537] Connection closed by peer"""
+STARTING = """ray::ImplicitFunc.train() (pid=1, ip=127.0.0.1)
+ray.train.ControllerError: Training failed due to controller error:
+At least one of the worker actors failed to initialize."""
 BEGINNING = f"The actor died because of an error raised in its creation task, {RAISED}"
 
 
@@ -48,6 +51,7 @@ BEGINNING = f"The actor died because of an error raised in its creation task, {R
         (MEMORY, "memory", "its worker was killed as its machine ran low on memory"),
         (RAISED, "error", "ValueError: no such thing"),
         (BEGINNING, "error", "ValueError: no such thing"),
+        (STARTING, "node", "its workers were lost as they began"),
         ("", "error", "its worker died"),
     ],
 )
