@@ -66,22 +66,24 @@ class _Going:
         for at, end in zip((0.0, 1.0), ends, strict=True):
             self.add(at, end)
         self._rows = some_rows(len(ends[0].row))
-        self._looked: dict[float, np.ndarray] = {}  # at t, losses of some rows
+        self._looked: tuple[float, ...] = ()  # at which t some rows were looked at
 
     def add(self, t: float, found: Seen) -> None:
         self._known[t] = found
         self._settling.add(t, found.loss)
 
     def next(self, passes: Passes, split: str) -> float | None:
-        """Where to evaluate next, once some rows have been looked at where they are needed; None: it is settled."""
+        """Where to evaluate next, once some rows have been looked at everywhere; None: it is settled."""
+        missing = self._settling.missing()
+        if 2 * len(self._rows) > len(self._known[0.0].row):  # a look would be most of an evaluation
+            return missing[0] if missing else None
+        if not self._looked and missing:
+            self._looked = tuple(missing)
+            inner = [passes.at(t, (some(split),))[some(split)].loss for t in missing]
+            ends = [self._known[t].loss[self._rows] for t in (0.0, 1.0)]
+            self._settling.look(self._rows, np.stack([ends[0], *inner, ends[1]]))
         while (at := self._settling.next()) is None:
-            missing = self._settling.missing()
-            if not missing or len(self._rows) < 2:
-                return None
-            for t in missing:
-                if t not in self._looked:
-                    self._looked[t] = passes.at(t, (some(split),))[some(split)].loss
-            if self._settling.check(self._rows, np.stack([self._looked[t] for t in missing])):
+            if self._settling.check():
                 return None
         return at
 

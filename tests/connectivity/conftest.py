@@ -31,7 +31,7 @@ from raymc.training.parallel import Group
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("the", "a", "cat", "dog", "bird", "is", "was", "very", "good", "great", "bad", "awful")
-SPLITS = {"train": 24, "validation": 13, "test": 7}
+SPLITS = {"train": 24, "validation": 13, "test": 7, "many": 64, "more": 40}
 LABELS = ("neg", "pos")
 
 
@@ -158,7 +158,7 @@ def tokens(sweep, backbone) -> dict[str, Tokens]:
     task = sweep().task
     return {
         split: tokenize(tokenizer, read_rows(task, split), LABELS, task, "classifier")
-        for split in ("validation", "test")
+        for split in ("validation", "test", "many", "more")
     }
 
 

@@ -12,7 +12,7 @@ from raymc.landscape.adaptive import some_rows
 from raymc.specs.curves import LinearCurve
 from raymc.specs.results import Profile
 
-SPLITS = ("validation", "test")  # 13 and 7 rows
+SPLITS = ("many", "more")  # 64 and 40 rows
 TOLERANCE = 5e-3
 
 
@@ -62,9 +62,16 @@ def test_the_rest_is_within_the_bound(profiles):
 
 def test_passes_count_whole_ones_and_some_rows(profiles):
     for few, whole in profiles.values():
-        unseen = len(few.t) - len(few.evaluated)
-        assert few.passes == pytest.approx(len(few.evaluated) + unseen * len(some_rows(few.rows)) / few.rows)
+        looked = len(few.t) - 2  # at some rows, everywhere between the ends
+        assert few.passes == pytest.approx(len(few.evaluated) + looked * len(some_rows(few.rows)) / few.rows)
         assert (whole.passes, whole.bound, whole.evaluated) == (26, 0.0, ())  # the ends' rows aren't kept here
+
+
+def test_row_sets_so_small_that_a_look_would_be_an_evaluation_are_evaluated(evaluator, master, keys):
+    worker, (a, b) = evaluator(master[0]), keys["full"][:2]
+    ends = {"test": tuple(worker.endpoint(EndpointTask(key, "weights", ("test",)))[0] for key in (a, b))}
+    (found,) = worker.pair(PairTask(a, b, "weights", "linear", ("test",), ("path",), tolerance=TOLERANCE), ends)
+    assert (found.rows, found.bound, found.evaluated, found.passes) == (7, 0.0, (), 26)
 
 
 def test_intervals_are_wider_by_the_bound(profiles):
