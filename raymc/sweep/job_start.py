@@ -34,8 +34,12 @@ def fault(folder: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    if said := fault(Path()):
+    here = Path.cwd()
+    if said := fault(here):
         sys.stderr.write(f"{said}\n")
         sys.exit(2)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "raymc.cli", "run", "spec.json"])
+    if (here / "raymc").is_dir():
+        os.environ["PYTHONPATH"] = os.pathsep.join((str(here), *filter(None, [os.environ.get("PYTHONPATH")])))
+    os.chdir("/")  # Ray may remove the job's folder before the run's end, where two of its nodes share a disk
+    os.execv(sys.executable, [sys.executable, "-m", "raymc.cli", "run", str(here / "spec.json")])

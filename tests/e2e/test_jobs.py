@@ -228,7 +228,7 @@ def test_a_sweep_is_submitted_killed_stopped_and_resumed(head):
 def driver_of(head: Head) -> psutil.Process | None:
     for child in psutil.Process(head.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if child.cmdline()[-2:] == ["run", "spec.json"]:
+            if child.cmdline()[2:-1] == ["raymc.cli", "run"]:
                 return child
     return None
 

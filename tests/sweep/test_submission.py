@@ -177,7 +177,7 @@ def test_a_job_starts_the_run_or_says_what_is_missing(spec, tmp_path):
     other = start(tmp_path, HF_TOKEN="x")
     assert other.returncode == 3
     said = f"submitted from raymc {raymc.__version__}, run by the cluster's 0.0.9"
-    assert other.stdout.splitlines() == [said, "['run', 'spec.json']"]
+    assert other.stdout.splitlines() == [said, f"['run', '{tmp_path / 'spec.json'}']"]
 
 
 def test_progress_is_read_from_what_a_run_prints(capsys):
