@@ -115,13 +115,17 @@ class _Run:
         return bool(endpoints or pairs.count() or lines or traces)
 
     def _look_after_minima(self) -> None:
-        """Set aside what is damaged, as far as its files' sizes and times tell (their hashes are checked when read)."""
+        """Set aside what is damaged, as far as its files' sizes and times tell; minima are hashed when they are read.
+
+        A backbone that something is to be trained from is hashed here: it is opened by others' code.
+        """
         needed: dict[str, str] = dict.fromkeys(self.points, layout.MINIMA)
         needed |= dict.fromkeys(backbones_of(self.points, set(self.points)), layout.BACKBONES)
+        opened = backbones_of(self.points, set(self.state.missing()))
         for key, kind in needed.items():
             if self.store.is_here(kind, key):
                 try:
-                    self.store.verify(kind, key)
+                    self.store.verify(kind, key, deep=kind == layout.BACKBONES and key in opened)
                 except CorruptArtefact as error:
                     self.state.set_aside(error)
 
