@@ -12,7 +12,7 @@ from typing import Any
 MINIMUM_VERSION = 1
 BACKBONE_VERSION = 1
 EVALUATION_VERSION = 2  # calibration, and probabilities of every row beside it
-PROFILE_VERSION = 2  # agreement, divergence, lengths, intervals
+PROFILE_VERSION = 3  # p-values beyond what the resamples resolve
 ADAPTIVE_VERSION = 2  # of the way adaptive profiles are taken, a part of their keys alone
 CURVE_VERSION = 1
 PLANE_VERSION = 1

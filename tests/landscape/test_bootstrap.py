@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from raymc.landscape import barriers, bootstrap
 from raymc.landscape.bootstrap import difference, uncertainty
@@ -229,3 +230,24 @@ def test_what_cannot_be_drawn_is_refused(name: str):
         uncertainty(T, losses, terms)
     with pytest.raises(ValueError, match="a bootstrap needs"):
         difference(T, losses, losses, terms)
+
+
+def test_p_values_go_on_beyond_the_resamples():
+    """Against tails that are known: right of an exponential one, never too small of a normal maximum's."""
+    random = np.random.default_rng(5)
+    for height in (9.0, 12.0, 15.0):
+        found = [bootstrap._share(random.exponential(size=2000), height) for _ in range(40)]
+        assert np.exp(np.mean(np.log(found))) == pytest.approx(np.exp(-height), rel=1.0)
+        found = [bootstrap._share(random.normal(size=(2000, 24)).max(axis=1), height / 2) for _ in range(40)]
+        assert min(found) > 24 * norm.sf(height / 2)
+    assert bootstrap._share(np.linspace(0, 1, 99), 5.0) == 0.01  # too few to tell a tail
+
+
+def test_a_clear_barrier_is_still_one_among_thousands_of_pairs():
+    random = np.random.default_rng(6)
+    rows = random.lognormal(-1.0, 1.0, 872)
+    height = 0.15 * np.sin(np.pi * np.array(T))[:, None]
+    found = uncertainty(T, rows * (1 + height * random.lognormal(0.0, 0.5, 872)), np.ones(872))
+    assert found.p_value < 0.05 / 19_900
+    small = uncertainty(T, rows * (1 + height * random.normal(0.03, 1.0, 872)), np.ones(872))
+    assert small.p_value > 1e-3

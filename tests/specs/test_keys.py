@@ -116,7 +116,7 @@ def test_golden_keys_of_what_is_made_on_the_way(key):
     golden = {
         "BACKBONE_VERSION": "454c6721ee72d01d9d00",
         "EVALUATION_VERSION": "8280365044d74af5f87c",
-        "PROFILE_VERSION": "a0bb159ce92d468b00bd",
+        "PROFILE_VERSION": "b35e6d8cac4b74cda22a",
         "CURVE_VERSION": "26dcb03c631c9ce25f8d",
         "PLANE_VERSION": "d885e41154ad64fcbf0e",
     }
