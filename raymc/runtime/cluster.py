@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+
+
+GROWS_TO = "RAYMC_GROWS_TO"  # in the head's environment, where a cluster has an autoscaler
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,28 @@ def starts_here(address: str | None) -> bool:
 
 
 def alive() -> Cluster:
-    """The nodes that the joined cluster has now."""
+    """The nodes that the joined cluster has now, and those that its autoscaler may add: see `to_come`."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Cluster(tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes))
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
+    return Cluster((*nodes, *to_come(nodes, os.environ.get(GROWS_TO, ""))))
+
+
+def to_come(nodes: Sequence[tuple[float, float]], grows_to: str) -> list[tuple[float, float]]:
+    """Nodes, as (CPUs, GPUs), that aren't there yet. Ray tells nobody how far its autoscaler may go, so people do.
+
+    `grows_to`: groups of nodes with their greatest number, such as `8x4CPU+1GPU` or `8x4CPU+1GPU,2x16CPU`. Raises
+    RaymcError for other text.
+    """
+    found: list[tuple[float, float]] = []
+    for group in filter(None, (part.strip() for part in grows_to.split(","))):
+        match = re.fullmatch(r"(\d+) ?x ?(\d+(?:\.\d+)?) ?CPU(?: ?\+ ?(\d+) ?GPU)?", group)
+        if match is None:
+            raise RaymcError(f"{GROWS_TO}: {group!r} is no group of nodes, such as 8x4CPU+1GPU")
+        node = float(match[2]), float(match[3] or 0)
+        found += [node] * max(0, int(match[1]) - list(nodes).count(node))
+    return found
 
 
 @contextlib.contextmanager
