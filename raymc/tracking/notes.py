@@ -1,7 +1,7 @@
 """Descriptions in Markdown that a tracker shows on the page of a sweep and of a minimum.
 
-MLflow's page folds a description after its first lines and lists metrics and params itself: the headline comes first,
-and nothing is said twice.
+MLflow's page folds a description, fading from its second line on, and lists metrics and params itself: links come first, then the
+headline, and nothing is said twice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ LENGTH_LIMIT = 7500  # characters; MLflow takes 8000 in a tag
 
 
 def sweep_note(view: SweepView) -> str:
-    """What was found and where to look on, what the sweep asks, its first matrix where small, how to make it again."""
+    """Where to look on and what was found, what the sweep asks, its first matrix where small, how to make it again."""
     parts = [
-        _headline(view),
+        "  \n".join(filter(None, (_links(view), _headline(view)))),  # two lines: what MLflow shows of a folded text
         _failure(view.status, view.reason),
-        _links(view),
         view.description.strip(),
         "\n".join(f"- {name}: {_values(values)}" for name, values in view.axes.items()),
     ]

@@ -20,8 +20,8 @@ def table_state(sweep: str, columns: tuple[str, ...]) -> dict[str, Any]:
     quote = '"' if "'" in sweep else "'"
     return {
         "searchFilter": f"tags.`raymc.sweep` = {quote}{sweep}{quote} and tags.`raymc.kind` = 'minimum'",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": True,
+        "orderByKey": "metrics.`barrier_mean`",  # by time, MLflow would fold the minima under their sweep
+        "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],

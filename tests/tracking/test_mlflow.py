@@ -151,7 +151,9 @@ def test_sync_shows_the_whole_sweep(tracker, storage):
     assert parent.info.run_name == "alpha"
     assert parent.info.artifact_uri.startswith((storage / "mlartifacts").as_uri())
     note = parent.data.tags["mlflow.note.content"]
-    assert note.startswith("**2 minima, 1 pair.** Entezari barrier: mean 0.1, from 0.1 to 0.1 nats.")
+    links, headline = note.splitlines()[:2]  # what MLflow shows of a folded description
+    assert links.startswith("[Report](")
+    assert headline == "**2 minima, 1 pair.** Entezari barrier: mean 0.1, from 0.1 to 0.1 nats."
     assert "| 2: order=1" in note
     assert parent.data.tags["raymc.axis.seeds.order"] == "0, 1"
     assert [entry["path"] for entry in json.loads(parent.data.tags["mlflow.loggedArtifacts"])] == [
