@@ -1,7 +1,7 @@
 """Descriptions in Markdown that a tracker shows on the page of a sweep and of a minimum.
 
-MLflow's page folds a description, fading from its second line on, and lists metrics and params itself: links come first, then the
-headline, and nothing is said twice.
+MLflow's page folds a description, fading from its second line on, and lists metrics and params itself: links come
+first, then the headline, and nothing is said twice.
 """
 
 from __future__ import annotations
