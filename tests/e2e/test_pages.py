@@ -64,7 +64,7 @@ def known(sweep: Any, a: str, b: str, curve: str, split: str) -> list[float]:
     return chosen[chosen["b"].isin([a, b])].sort_values("t")["loss"].tolist()
 
 
-def test_pointer_and_switches(sweep: Any, file: Path, open_tab: Callable[..., Any]):
+def test_pointer_keys_and_switches(sweep: Any, file: Path, open_tab: Callable[..., Any]):
     tab = open_tab(file)
     tab.page.wait_for_selector(READY)
     keys = list(sweep.minima()["key"])
@@ -84,10 +84,46 @@ def test_pointer_and_switches(sweep: Any, file: Path, open_tab: Callable[..., An
         np.testing.assert_allclose(cells(tab), sweep.matrix(*told).to_numpy(), rtol=1e-6)
         assert told[0] + " path, " + told[1] + " split" in tab.page.inner_text("#definition")
 
-    point_at(tab, 1, 4)
+    point_at(tab, 1, 5)
     t, loss = path(tab)
     assert t == [0, 0.25, 0.5, 0.75, 1]
-    np.testing.assert_allclose(loss, known(sweep, keys[1], keys[4], "spherical", "test"), atol=1e-6)
+    np.testing.assert_allclose(loss, known(sweep, keys[1], keys[5], "spherical", "test"), atol=1e-6)
+    high = sweep.matrix("spherical", "test").iloc[1, 5]
+    assert f"{high:.4f} [{high / 2:.4f}, {high * 1.5:.4f}] nats, at t = 0.50" in tab.page.inner_text("#pair-facts")
+    point_at(tab, 0, 3)
+    assert "no such pair" in tab.page.inner_text("#pair-name")
+
+    x, y = tab.page.evaluate(CELL, [2, 3])
+    tab.page.mouse.click(x, y)
+    point_at(tab, 1, 4)  # it is pinned: the pointer changes nothing
+    np.testing.assert_allclose(path(tab)[1], known(sweep, keys[2], keys[3], "spherical", "test"), atol=1e-6)
+    tab.page.keyboard.press("Escape")
+
+    for key in ("ArrowUp", "Home", "ArrowRight"):  # from row 3, column 4 to row 2, column 2
+        tab.page.keyboard.press(key)
+    assert tab.page.text_content("#spoken") == "Row 2, seed=1 order=2: the same minimum."
+    tab.page.keyboard.press("End")
+    said = tab.page.text_content("#spoken")
+    assert "column 6, seed=2 order=3: Entezari barrier 0." in said
+    assert "95 % interval" in said
+    np.testing.assert_allclose(path(tab)[1], known(sweep, keys[1], keys[5], "spherical", "test"), atol=1e-6)
+
+    for order in ("cluster", "axis:0", "axis:1", "name"):
+        choose(tab, "order", order)
+        assert sorted(cells(tab)[np.isfinite(cells(tab))]) == pytest.approx(
+            sorted(x for x in sweep.matrix("spherical", "test").to_numpy().ravel() if x == x), rel=1e-6
+        )
+    choose(tab, "order", "cluster")
+    tab.page.check("#floor")
+    tab.page.wait_for_function("() => document.getElementById('matrix-note').textContent.includes('6 pairs')")
+    assert np.isfinite(cells(tab)).sum() == np.isfinite(sweep.matrix("spherical", "test", floor=True).to_numpy()).sum()
+
+    for _ in range(2):  # rising, then falling
+        tab.page.click("#minima th button:text-is('validation loss (nats)')")
+    first = tab.page.inner_text("#minima tbody tr:first-child td:first-child")
+    assert first == "6"  # the highest loss
+    tab.page.click("#pairs tbody tr:nth-child(2)")
+    assert "pinned" in tab.page.inner_text("#pinned")
     assert not tab.complaints
     assert tab.requests == [file.as_uri()]
 

@@ -35,10 +35,10 @@ def test_numbers_too_large_for_the_decimals_keep_what_fits():
     np.testing.assert_allclose(unpacked(block), values, atol=10.0**-block.decimals)
 
 
-def test_floats_keep_seven_digits_and_infinities_are_missing():
+def test_floats_are_kept_and_infinities_are_missing():
     values = np.array([0.1, 1 / 3, 123456.7, math.nan, math.inf, 0.0])
     found = unpacked(floats(values)).ravel()
-    np.testing.assert_allclose(found[:3], values[:3], rtol=1e-7)
+    np.testing.assert_array_equal(found[:3], values[:3])
     assert np.isnan(found[3:5]).all()
     assert found[5] == 0
 

@@ -17,7 +17,7 @@ _LARGEST = 2**31 - 2
 
 @dataclass(frozen=True)
 class Block:
-    """An array as text. `kind`: float32 or steps (whole numbers of 10^-decimals, each but a row's first a difference).
+    """An array as text. `kind`: float64 or steps (whole numbers of 10^-decimals, each but a row's first a difference).
 
     `width`: numbers in a row. NaN is NaN, in steps MISSING.
     """
@@ -32,10 +32,9 @@ class Block:
 
 
 def floats(values: np.ndarray) -> Block:
-    """As float32: seven digits of each number; infinities are NaN."""
+    """As they are, so that a page rounds them as the tables' readers do; infinities are NaN."""
     found = np.asarray(values, dtype=np.float64)
-    small = np.where(np.isfinite(found), found, np.nan).astype("<f4")
-    return Block("float32", 1, 0, _packed(small))
+    return Block("float64", 1, 0, _packed(np.where(np.isfinite(found), found, np.nan).astype("<f8")))
 
 
 def codes(values: np.ndarray) -> Block:
@@ -61,9 +60,10 @@ def steps(values: np.ndarray, decimals: int) -> Block:
 def unpacked(block: Block) -> np.ndarray:
     """What a page reads from a block: rows of `width` numbers."""
     raw = np.frombuffer(gzip.decompress(base64.b64decode(block.text)), dtype=np.uint8)
-    whole = np.ascontiguousarray(raw.reshape(4, -1).T).reshape(-1)
-    if block.kind == "float32":
-        return whole.view("<f4").astype(np.float64).reshape(-1, block.width)
+    size = 8 if block.kind == "float64" else 4
+    whole = np.ascontiguousarray(raw.reshape(size, -1).T).reshape(-1)
+    if block.kind == "float64":
+        return whole.view("<f8").reshape(-1, block.width)
     apart = whole.view("<i4").astype(np.int64).reshape(-1, block.width)
     missing = apart == MISSING
     return np.where(missing, np.nan, np.cumsum(np.where(missing, 0, apart), axis=1) / 10.0**block.decimals)
@@ -75,5 +75,5 @@ def compressed(content: bytes) -> str:
 
 
 def _packed(values: np.ndarray) -> str:
-    planes = np.ascontiguousarray(values).reshape(-1).view(np.uint8).reshape(-1, 4).T
+    planes = np.ascontiguousarray(values).reshape(-1).view(np.uint8).reshape(-1, values.dtype.itemsize).T
     return compressed(np.ascontiguousarray(planes).tobytes())

@@ -21,9 +21,6 @@ function minimaCsv() {
   return csv([columns, ...lines]);
 }
 
-// float32 holds seven digits: more would be noise.
-const seven = (value) => (Number.isNaN(value) ? "" : String(Number(value.toPrecision(7))));
-
 async function barriersCsv() {
   const names = facts.values.map((one) => one.name);
   const bounds = facts.intervals.flatMap((name) => [name + "_low", name + "_high"]);
@@ -38,7 +35,7 @@ async function barriersCsv() {
       if (!there[pair]) continue;
       const [i, j] = [ends[0][pair], ends[1][pair]];
       const said = codes.map((code, k) => facts.categories[texts[k]][code[pair] - 1]);
-      lines.push([minima.keys[i], minima.keys[j], minima.names[i], minima.names[j], curve, split, ...said, ...values.map((one) => seven(one[pair]))]);
+      lines.push([minima.keys[i], minima.keys[j], minima.names[i], minima.names[j], curve, split, ...said, ...values.map((one) => one[pair])]);
     }
   }
   return csv(lines);

@@ -168,7 +168,7 @@ async function start() {
   for (let pair = 0; pair < facts.pairs; pair++) {
     pairAt[ends[0][pair] * count + ends[1][pair]] = pairAt[ends[1][pair] * count + ends[0][pair]] = pair;
   }
-  $("rounding").textContent = `numbers to seven digits; paths rounded to ${facts.decimals} decimals`;
+  $("rounding").textContent = `paths rounded to ${facts.decimals} decimals`;
   await show(false);
   zoomed();
   listen();

@@ -12,7 +12,7 @@ async function inflated(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// The numbers of a block: Float32Array or Float64Array; null where the page has none of that name.
+// The numbers of a block; null where the page has none of that name.
 function numbers(id) {
   if (!blocks.has(id)) return Promise.resolve(null);
   if (!opened.has(id)) opened.set(id, unpack(id));
@@ -23,12 +23,13 @@ async function unpack(id) {
   const { kind, width, decimals } = blocks.get(id);
   const element = $("block-" + id);
   const raw = await inflated(element.textContent);
-  const count = raw.length / 4;
+  const size = kind === "float64" ? 8 : 4;
+  const count = raw.length / size;
   const whole = new Uint8Array(raw.length);
-  for (let plane = 0; plane < 4; plane++) {
-    for (let i = 0; i < count; i++) whole[4 * i + plane] = raw[plane * count + i];
+  for (let plane = 0; plane < size; plane++) {
+    for (let i = 0, at = plane, from = plane * count; i < count; i++, at += size) whole[at] = raw[from + i];
   }
-  if (kind === "float32") return new Float32Array(whole.buffer);
+  if (kind === "float64") return new Float64Array(whole.buffer);
   const apart = new Int32Array(whole.buffer);
   const found = new Float64Array(count);
   const scale = 10 ** decimals;
