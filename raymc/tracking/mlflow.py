@@ -198,7 +198,9 @@ class MlflowTracker:
         now = max(round(time.time() * 1000), begin)
         held, tagged = run.data.metrics, run.data.tags
         points = [Metric(p.name, p.value, begin + p.offset, p.step) for p in record.points]
-        model = put_model(self._client, self._experiment_id, run_id, record) if record.model else None
+        model = None
+        if record.model and self._takes_files(run):
+            model = put_model(self._client, self._experiment_id, run_id, record)
         finals = [
             Metric(k, v, now, record.step_of(k), model_id=model, run_id=run_id)
             for k, v in record.metrics.items()
@@ -233,7 +235,7 @@ class MlflowTracker:
         self._open.discard(run_id)
 
     def _put_artifacts(self, run: Run, view: SweepView) -> None:
-        if is_web(self.uri) and not reachable_files(str(run.info.artifact_uri)):
+        if not self._takes_files(run):
             raise TrackingError(
                 f"MLflow at {shown(self.uri)}: experiment {self.experiment!r} keeps files in {run.info.artifact_uri}, "
                 "a folder of the server's; serve it with --artifacts-destination, or name another tracking.experiment"
@@ -245,6 +247,9 @@ class MlflowTracker:
                 self._client.log_artifact(run.info.run_id, str(entry))
                 self.beats += 1
         self._client.set_tag(run.info.run_id, TABLES, tables)
+
+    def _takes_files(self, run: Run) -> bool:
+        return not is_web(self.uri) or reachable_files(str(run.info.artifact_uri))
 
     def _files(self, run_id: str, folder: str | None = None) -> set[str]:
         found: set[str] = set()

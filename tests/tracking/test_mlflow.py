@@ -564,6 +564,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
             client.create_experiment("elsewhere", artifact_location="file:///no/such/folder")
             with pytest.raises(TrackingError, match="a folder of the server's"):
                 MlflowTracker(uri, "elsewhere").sync(sweep())
+            assert not Path("/no/such/folder").exists()  # nor was it made here
     assert told[-1].startswith("MLflow answers again, after ")
     [parent] = [run for run in parents if run.info.run_name == "alpha"]
     page = f"runs/{parent.info.run_id}?workflowType=machine_learning"
