@@ -27,16 +27,27 @@ function fillSwitches() {
   $("floor-switch").hidden = !minima.weak.some((one) => one);
 }
 
+// A frame later, or where none comes (a tab in the background) a moment later.
+const painted = () => new Promise((done) => {
+  requestAnimationFrame(() => setTimeout(done, 0));
+  setTimeout(done, 200);
+});
+
 let latest = 0;
 async function show(keepZoom) {
   const turn = ++latest;
+  const first = view.more === null; // then the matrix is drawn before the paths are opened
   fillSwitches();
   await compute();
-  await openPaths();
+  if (!first) await openPaths();
   if (turn !== latest) return; // another switch was moved in the meantime
   const { value } = view;
   $("definition").textContent = `${value.title}${value.unit === value.title ? "" : ` (${value.unit})`}: ${value.definition}. ${state.curve} path, ${state.split} split${value.mirrored ? "; seen from the row's minimum" : ""}.`;
   await drawMatrix(keepZoom);
+  if (first) {
+    await painted();
+    await openPaths();
+  }
   listPairs();
   showParts();
   keepPair();
@@ -160,10 +171,12 @@ function trouble(error) {
 async function start() {
   for (const table of document.querySelectorAll("table.sortable")) sortable(table);
   if (!("DecompressionStream" in window)) throw new Error("this browser is too old (it lacks DecompressionStream)");
+  fillSwitches();
+  const first = [numbers("pairs.a"), numbers("pairs.b"), numbers(`${placeOf()}.v.${state.value}`)]; // beside the library
   const library = document.createElement("script");
   library.textContent = new TextDecoder().decode(await inflated($("library").textContent));
   document.head.append(library);
-  ends = await Promise.all([numbers("pairs.a"), numbers("pairs.b")]);
+  ends = (await Promise.all(first)).slice(0, 2);
   pairAt = new Int32Array(count * count).fill(-1);
   for (let pair = 0; pair < facts.pairs; pair++) {
     pairAt[ends[0][pair] * count + ends[1][pair]] = pairAt[ends[1][pair] * count + ends[0][pair]] = pair;

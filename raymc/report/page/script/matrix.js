@@ -4,7 +4,7 @@ const count = minima.keys.length;
 const LABELS = 48; // rows: up to here each has its label
 const WRITTEN = 12; // rows: up to here each cell shows its number
 const state = { curve: "", split: "", group: "", value: "", order: "cluster", common: true, floor: false };
-const view = { place: 0, value: null, order: [], at: [], column: null, intervals: null, z: [], tree: null, groups: null, box: null, low: 0, high: 1 };
+const view = { place: 0, value: null, order: [], at: [], column: null, intervals: null, z: [], tree: null, groups: null, box: null, low: 0, high: 1, more: null };
 let pairAt = null; // by row times count plus column: the pair, or -1
 let ends = null;
 
@@ -21,13 +21,15 @@ function orders() {
 
 function ordered(place) {
   const all = minima.keys.map((_, i) => i);
-  const byName = new Intl.Collator("en", { numeric: true });
   if (state.order === "cluster") {
     const name = place.trees[state.value] ? state.value : "barrier_entezari";
     const tree = place.trees[name];
     return tree ? { order: [...tree.leaves, ...tree.leftOut], tree, of: name } : { order: all };
   }
-  if (state.order === "name") return { order: all.sort((i, j) => byName.compare(minima.names[i], minima.names[j]) || i - j) };
+  if (state.order === "name") {
+    const byName = new Intl.Collator("en", { numeric: true });
+    return { order: all.sort((i, j) => byName.compare(minima.names[i], minima.names[j]) || i - j) };
+  }
   if (state.order.startsWith("axis:")) {
     const axis = minima.axes[Number(state.order.slice(5))];
     const rest = minima.axes.filter((one) => one !== axis);
