@@ -2,6 +2,7 @@
 const minima = facts.minima;
 const count = minima.keys.length;
 const LABELS = 48; // rows: up to here each has its label
+const NARROW = 520; // pixels: below, labels are numbers alone
 const WRITTEN = 12; // rows: up to here each cell shows its number
 const state = { curve: "", split: "", group: "", value: "", order: "cluster", common: true, floor: false };
 const view = { place: 0, value: null, order: [], at: [], column: null, intervals: null, z: [], tree: null, groups: null, box: null, low: 0, high: 1, more: null };
@@ -103,13 +104,14 @@ const unitOf = (value) => value.title + (value.unit === value.title || value.uni
 // Where everything lies, in pixels; `width`: of the column that the matrix is in.
 function placed(width) {
   const many = count > LABELS;
-  const longest = Math.max(...minima.keys.map((_, i) => clipped(label(i), 34).length));
-  const left = many ? 48 : Math.min(Math.max(Math.round(6.7 * longest) + 14, 40), Math.round(width * 0.4));
+  const narrow = width < NARROW && !many;
+  const longest = many || narrow ? 0 : Math.max(...minima.keys.map((_, i) => wide(label(i), 12)));
+  const left = many ? 48 : narrow ? 34 : Math.min(Math.max(Math.ceil(longest) + 14, 40), 250, Math.round(width * 0.4));
   const right = 84;
   const groups = view.groups ? 20 : 6;
   const tree = view.tree ? 78 : 0;
   const side = Math.max(120, Math.min(width - left - right, 720, many ? 720 : Math.max(200, 74 * count)));
-  return { left, right, top: 8, bottom: 26, tree, gap: view.tree || view.groups ? groups : 2, side, width: left + side + right, height: 8 + tree + (view.tree || view.groups ? groups : 2) + side + 26 };
+  return { narrow, left, right, top: 8, bottom: 26, tree, gap: view.tree || view.groups ? groups : 2, side, width: left + side + right, height: 8 + tree + (view.tree || view.groups ? groups : 2) + side + 26 };
 }
 
 function matrixFigure(box, paint, range) {
@@ -140,14 +142,13 @@ function matrixFigure(box, paint, range) {
     const size = step > 1 ? 11 : Math.min(12, Math.max(7, box.side / Math.max(inView.length, 1) - 1));
     return { tickvals: at, ticktext: number, tickfont: { size }, tickangle: inView.length > 24 && step === 1 ? -90 : 0 };
   };
-  const named = (row) => plain(clipped(label(view.order[row]), Math.floor((box.left - 10) / 6.7)));
   const still = { showgrid: false, zeroline: false, ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", minallowed: -0.5, maxallowed: count - 0.5 };
   const [across, down] = [ticksOf(range.x), { ...ticksOf(range.y), tickangle: 0 }];
-  if (count <= LABELS) down.ticktext = down.tickvals.map(named);
+  if (count <= LABELS && !box.narrow) down.ticktext = down.tickvals.map((row) => plain(fitted(label(view.order[row]), box.left - 12, down.tickfont.size)));
   const layout = {
     width: box.width, height: box.height, paper_bgcolor: paint.paper, plot_bgcolor: paint.cell, hovermode: false, dragmode: "zoom",
     margin: { l: box.left, r: box.right, t: box.top, b: box.bottom, pad: 0, autoexpand: false },
-    font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif", size: 12, color: paint.text },
+    font: { family: FONT, size: 12, color: paint.text },
     xaxis: { ...still, ...across, range: [...range.x], domain: [0, 1] },
     yaxis: { ...still, ...down, range: [range.y[1], range.y[0]], domain: [0, box.side / all] },
     shapes: [], annotations: numbers, showlegend: false,
@@ -213,6 +214,7 @@ async function drawMatrix(keepZoom) {
   if (view.tree) notes.push("tree: average linkage of the " + valueOf(view.treeOf).title);
   if (view.tree && view.tree.leftOut.length) notes.push(`without ${view.tree.leftOut.length} minima that lack pairs, last here`);
   if (minima.weak.some((one) => one)) notes.push("★ below the floor");
+  if (view.box.narrow) notes.push("numbered as in the table of minima");
   if (count > WRITTEN) notes.push("drag to zoom, double click for all");
   $("matrix-note").textContent = notes.join("; ");
 }

@@ -74,6 +74,23 @@ function clipped(text, length) {
   return text.length <= length ? text : text.slice(0, length - 1) + "…";
 }
 
+const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif";
+const ruler = document.createElement("canvas").getContext("2d");
+
+// How wide a text is drawn in FONT, in pixels.
+function wide(text, size) {
+  ruler.font = `${size}px ${FONT}`;
+  return ruler.measureText(text).width;
+}
+
+// As much of a text as goes into so many pixels.
+function fitted(text, room, size) {
+  if (wide(text, size) <= room) return text;
+  let length = text.length - 1;
+  while (length > 1 && wide(clipped(text, length), size) > room) length--;
+  return clipped(text, length);
+}
+
 function element(name, text, className) {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;

@@ -46,7 +46,7 @@ function pairFigure(pair, paint, width) {
   if (height > 0 && t.length) {
     const chord = l[0] + (l[l.length - 1] - l[0]) * peak;
     const bars = Number.isNaN(low) ? {} : { error_y: { type: "data", symmetric: false, array: [0, Math.max(0, high - height)], arrayminus: [0, Math.max(0, height - low)], color: paint.barrier, thickness: 1.6, width: 6 } };
-    data.push({ type: "scatter", mode: "lines", x: [peak, peak], y: [chord, chord + height], line: { color: paint.barrier, width: 2 }, ...bars, name: "Entezari barrier" + (Number.isNaN(low) ? "" : ", 95 % interval"), hoverinfo: "skip" });
+    data.push({ type: "scatter", mode: "lines", x: [peak, peak], y: [chord, chord + height], line: { color: paint.barrier, width: 2 }, ...bars, name: width < NARROW ? "barrier" : "Entezari barrier" + (Number.isNaN(low) ? "" : ", 95 % interval"), hoverinfo: "skip" });
   }
   const both = (x, y, axis) => ({ type: "scatter", mode: "markers", x: [x[0], x[x.length - 1]], y: [y[0], y[y.length - 1]], marker: { size: 10, symbol: ["circle", "square"], color: paint.paper, line: { color: paint.text, width: 2 } }, name: "ends", showlegend: false, hoverinfo: "skip", yaxis: axis });
   if (t.length) data.push(both(t, l, "y"));
@@ -59,7 +59,7 @@ function pairFigure(pair, paint, width) {
   const axis = { gridcolor: paint.line, zeroline: false, linecolor: paint.line, tickfont: { size: 11 }, automargin: false, nticks: 6 };
   const layout = {
     width, height: 400, margin: { l: 68, r: 12, t: 8, b: 66, autoexpand: false }, paper_bgcolor: paint.paper, plot_bgcolor: paint.paper, hovermode: "closest",
-    font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif", size: 12, color: paint.text },
+    font: { family: FONT, size: 12, color: paint.text },
     xaxis: { ...axis, range: [-0.03, 1.03], tickvals: [0, 0.25, 0.5, 0.75, 1], ticktext: ["0", "0.25", "0.5", "0.75", "1"], anchor: "y2", title: { text: "t", standoff: 4 } },
     yaxis: { ...axis, domain: [0.42, 1], title: { text: "loss (nats)", standoff: 6 } },
     yaxis2: { ...axis, domain: [0, 0.34], title: { text: metric ? plain(metric.title) : "", standoff: 6 }, nticks: 4 },
