@@ -155,7 +155,7 @@ def children() -> Callable[..., list[psutil.Process]]:
 
 
 @pytest.fixture(scope="session")
-def end() -> Callable[..., None]:
+def end() -> Callable[..., str]:
     return _end
 
 
@@ -179,11 +179,12 @@ def _children(process: subprocess.Popen[str], pattern: str) -> list[psutil.Proce
     return found
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """kill -9, and see that what computes goes with it (Ray's own agents may take longer)."""
+def _end(process: subprocess.Popen[str]) -> str:
+    """kill -9, and see that what computes goes with it (Ray's own agents may take longer); what it had said."""
     family = _children(process, r"raylet/raylet|^ray::.*(ImplicitFunc|EvaluatorActor)")
     assert family
     process.kill()
-    process.communicate()
+    _, err = process.communicate()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
+    return err

@@ -88,26 +88,3 @@ def test_two_sweeps_that_overlap(begin, lone, tmp_path):
     for name in SWEEPS:
         same_profiles(storage, name, lone)
     assert [Path(name).suffix for name in Objects(storage).list("claims")] == [".floor"]  # nothing else is left
-
-
-def test_one_of_two_is_killed(begin, lone, tmp_path, wait_for, end, copied):
-    storage = copied(lone, tmp_path / "store", layout.BACKBONES)
-    objects = Objects(storage)
-    runs = {process.pid: (name, process) for name in SWEEPS for process in [begin(name, storage)]}
-    first = next(process for _, process in runs.values())
-
-    def training() -> set[int]:
-        """The processes that have claimed minima."""
-        claims = (json.loads(objects.get(name) or b"{}") for name in objects.list("claims/log") if "json" in name)
-        drivers = {claim["driver"] for claim in claims if claim.get("kind") == layout.MINIMA}
-        beats = (json.loads(objects.get(f"claims/drivers/{driver}.json") or b"{}") for driver in drivers)
-        return {beat["process"]["pid"] for beat in beats if beat}
-
-    wait_for(first, lambda: len(training()) == 2 or list((storage / "checkpoints").glob("*/step-*")))
-    (_, victim), (name, survivor) = sorted(runs.values(), key=lambda run: run[1].pid not in training())
-    end(victim)
-    out, err = survivor.communicate(timeout=300)
-    assert survivor.returncode == 0, err
-    result = json.loads(out.strip().splitlines()[-1])
-    assert result["minima"]["failed"] == result["pairs"]["failed"] == 0
-    same_profiles(storage, name, lone)

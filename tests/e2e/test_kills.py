@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +50,7 @@ def minima(storage: Path) -> int:
     return len(list((storage / "minima").glob("*/MANIFEST.json")))
 
 
-def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, storage, undisturbed, wait_for, end):
+def test_a_trial_an_actor_and_the_driver_die(start, raymc, spec, storage, undisturbed, wait_for, children, end):
     arguments = ("run", spec, "--storage", storage, "--json", *LONG)
 
     process = start(*arguments, all_cpus=False)
@@ -61,12 +63,18 @@ def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, storage
     assert kept
 
     process = start(*arguments)
+    wait_for(process, lambda: any((storage / "checkpoints").glob("*/step-*/MANIFEST.json")))
+    kill(children, process, r"^ray::.*(ImplicitFunc|tune_trial)")
     wait_for(process, lambda: minima(storage) > len(kept))
-    end(process)
+    err = end(process)
+    assert "run again, from its last checkpoint" in err
 
     process = start(*arguments)
+    wait_for(process, lambda: len(records(storage)) >= 2)
+    kill(children, process, r"^ray::EvaluatorActor")
     wait_for(process, lambda: len(records(storage)) >= 4)
-    end(process)
+    err = end(process)
+    assert "is tried again: its worker died" in err
     assert minima(storage) == 4
     evaluated, names = times(storage), records(storage)
     whole = {name for name in names if names.count(name) == 2}  # on both splits
@@ -80,21 +88,7 @@ def test_the_driver_is_interrupted_then_killed_twice(start, raymc, spec, storage
     assert profiles(storage) == profiles(undisturbed)
 
 
-def test_a_trial_and_a_pool_actor(start, spec, storage, undisturbed, wait_for, children):
-    process = start("run", spec, "--storage", storage, "--json", *LONG)
-    wait_for(process, lambda: any((storage / "checkpoints").glob("*/step-*/MANIFEST.json")))
-    victims = children(process, r"^ray::.*(ImplicitFunc|tune_trial)")
-    assert victims, "no trial's process was found"
+def kill(children: Callable[..., list[Any]], process: Any, pattern: str) -> None:
+    victims = children(process, pattern)
+    assert victims, f"no process was found that is {pattern}"
     os.kill(victims[0].pid, signal.SIGKILL)
-
-    wait_for(process, lambda: len(records(storage)) >= 2)
-    victims = children(process, r"^ray::EvaluatorActor")
-    assert victims, "no evaluator's process was found"
-    os.kill(victims[0].pid, signal.SIGKILL)
-
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "run again, from its last checkpoint" in err
-    assert "is tried again: its worker died" in err
-    assert '"failed": 0' in out
-    assert profiles(storage) == profiles(undisturbed)
