@@ -125,13 +125,6 @@ def pretrained(_pretrained: Path, tmp_path: Path, copied: Callable[..., Path]) -
     return copied(_pretrained, tmp_path / "store", layout.BACKBONES)
 
 
-@pytest.fixture
-def on_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray that the test's own process starts has one CPU."""
-    for name, value in ONE_CPU.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture(scope="session")
 def copied() -> Callable[..., Path]:
     """copied(storage, to, "backbones", ...): a new storage with these kinds of another's artefacts."""

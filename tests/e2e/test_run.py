@@ -107,11 +107,23 @@ def test_a_sweep_from_yaml_to_matrix(raymc, spec, tmp_path):
     assert back.code == 0
 
 
-def test_python_run_without_tracking_of_lora_minima_in_merged_weights(raymc, spec, pretrained, on_one_cpu):
-    lora = ["tuning={method: lora, rank: 2}", "axes={seeds.order: [1], tuning.rank: [2, 3]}"]
-    sweep = library.run(library.load_spec(spec, [*lora, "tracking.enabled=false"]), storage=str(pretrained))
-    assert sweep.result["pairs"]["computed"] == 1
+def test_lora_in_merged_weights_with_a_trial_that_cannot_work(raymc, spec, pretrained):
+    """What fails is reported and the rest is kept. Without tracking."""
+    lora = ["tuning={method: lora, rank: 2}", "axes={train.learning_rate: [1e-3, 1e30], tuning.rank: [2, 3]}"]
+    arguments = [part for one in (*lora, "tracking.enabled=false") for part in ("--set", one)]
+    done = raymc("run", spec, "--storage", pretrained, "--json", *arguments)
+    assert done.code == 3, done.err
+    assert done.json["minima"] == {"total": 4, "computed": 2, "reused": 0, "failed": 2}
+    assert done.json["pairs"] == {"total": 6, "computed": 1, "reused": 0, "failed": 5}
+    assert "lr=1e+30" in done.err
+    assert "not finite" in done.err
     assert not (pretrained / "mlflow.db").exists()
+
+    # From Python, where what works is finished: no Ray is started.
+    lora[1] = "axes={tuning.rank: [2, 3]}"
+    whole = library.load_spec(spec, [*lora, "train.learning_rate=1e-3", "tracking.enabled=false"])
+    sweep = library.run(whole, storage=str(pretrained))
+    assert sweep.result["pairs"] == {"total": 1, "computed": 0, "reused": 1, "failed": 0}
     assert sweep.profiles()["t"].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0] * 2
     assert set(sweep.barriers()["space"]) == {"delta_w"}
     # Ranks differ: their factors can't be joined, which is said before anything runs.
@@ -119,15 +131,3 @@ def test_python_run_without_tracking_of_lora_minima_in_merged_weights(raymc, spe
     done = raymc("run", spec, "--storage", pretrained, "--json", *factors)
     assert done.code == 2, done.err
     assert "unlike shapes or scales" in done.err
-
-
-def test_a_trial_that_cannot_work_is_reported_and_the_rest_is_kept(raymc, spec, pretrained):
-    done = raymc(
-        *("run", spec, "--storage", pretrained, "--json", "--set", "axes.seeds.order=[1]"),
-        *("--set", "axes.train.learning_rate=[1e-3, 1e30]"),
-    )
-    assert done.code == 3, done.err
-    assert done.json["minima"] == {"total": 4, "computed": 2, "reused": 0, "failed": 2}
-    assert done.json["pairs"] == {"total": 6, "computed": 1, "reused": 0, "failed": 5}
-    assert "lr=1e+30" in done.err
-    assert "not finite" in done.err

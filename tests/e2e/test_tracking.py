@@ -62,9 +62,3 @@ def test_a_dead_server_loses_nothing_and_the_next_run_completes_the_view(raymc, 
     assert len(curve) >= 6
     assert children[0].data.params["train.learning_rate"] == "0.001"
     assert 0.0 <= children[0].data.metrics["validation/accuracy"] <= 1.0
-
-    grown = raymc("run", spec, "--storage", storage, *here, "--set", "axes={seeds.order: [1, 2, 3]}", "--json")
-    assert grown.code == 0, grown.err
-    _, parents, children = runs(storage)
-    assert [run.info.run_id for run in parents] == [parent.info.run_id]
-    assert len(children) == 3
