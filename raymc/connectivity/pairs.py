@@ -212,10 +212,9 @@ class Connections:
         """
         missing = []
         seen: set[str] = set()
-        fits = list(self.fits(keys))
-        fitted = self.store.whole(layout.CURVES, (self.fit_key(*one) for one in fits)) if fits else set()
-        for a, b, curve in fits:
-            key = self.fit_key(a, b, curve)
+        fits = [(self.fit_key(*one), one) for one in self.fits(keys)]
+        fitted = self.store.whole(layout.CURVES, (key for key, _ in fits)) if fits else set()
+        for key, (a, b, curve) in fits:
             if key in seen:  # two names of one curve, in spaces that are the same for this pair
                 continue
             seen.add(key)

@@ -241,8 +241,9 @@ def _share(of: np.ndarray, height: float) -> float:
 
     A height that none reaches: by their tail, since over thousands of pairs 1 in 2001 rejects nothing.
     """
-    reached = float(1 + np.count_nonzero(of >= height * (1 - 1e-9))) / (len(of) + 1)
-    return reached if reached * (len(of) + 1) > 1 else min(reached, _beyond(of, height))
+    reached = np.count_nonzero(of >= height * (1 - 1e-9))
+    share = float(1 + reached) / (len(of) + 1)
+    return share if reached else min(share, _beyond(of, height))
 
 
 def _beyond(of: np.ndarray, height: float) -> float:

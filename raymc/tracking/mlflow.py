@@ -6,10 +6,11 @@ old one moves to MLflow's trash, from where it can be restored; tags that people
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,26 +79,27 @@ class MlflowTracker:
             self._experiment_id = experiment_id(self._mlflow, self.experiment, self._artifact_root, shown(self.uri))
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
-        if self._mlflow is None:
-            self.prepare()
-        with calling(self.uri):
-            reach(self.uri)
-            if sweep not in self._parents:
-                self._parents[sweep] = self._open_parent(sweep)
+        with self._under(sweep) as parent:
             record = records.minimum_record(view, sweep)
-            self._put(record, self._find(record.identity), parent=self._parents[sweep])
+            self._put(record, self._find(record.identity), parent=parent)
 
     def system(self, sweep: str, sample: SystemSample) -> None:
+        with self._under(sweep) as parent:
+            from mlflow.entities import Metric
+
+            some = [Metric(f"system/{name}", x, sample.at, sample.step) for name, x in sample.values.items()]
+            self._client.log_batch(parent, some)
+
+    @contextlib.contextmanager
+    def _under(self, sweep: str) -> Iterator[str]:
+        """Calls of one kind, once the server is reached; the id of the sweep's run, opened where it isn't yet."""
         if self._mlflow is None:
             self.prepare()
         with calling(self.uri):
-            from mlflow.entities import Metric
-
             reach(self.uri)
             if sweep not in self._parents:
                 self._parents[sweep] = self._open_parent(sweep)
-            some = [Metric(f"system/{name}", x, sample.at, sample.step) for name, x in sample.values.items()]
-            self._client.log_batch(self._parents[sweep], some)
+            yield self._parents[sweep]
 
     def sync(self, view: SweepView) -> str:
         self.prepare()
