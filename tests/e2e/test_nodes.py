@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,8 +26,10 @@ QUICK = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshol
 class Machines:
     """A head that has no CPUs, and raylets of one CPU each, as machines of their own."""
 
-    def __init__(self, temporary: Path):
+    def __init__(self, temporary: Path, children: Callable[..., list[Any]]):
         from ray.cluster_utils import Cluster
+
+        self._children = children
 
         arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": str(temporary)}
         self._cluster = Cluster(initialize_head=True, head_node_args=arguments)
@@ -42,36 +43,30 @@ class Machines:
 
     def holding(self, pattern: str) -> list[Any]:
         """The machines with a process of that name."""
-        return [node for node in self._nodes if _processes(node, pattern)]
+        return [node for node in self._nodes if self._processes(node, pattern)]
 
     def lose(self, node: Any) -> None:
         """kill -9 of all that runs on it; what it computed goes too."""
-        workers = _processes(node, r"^ray::")
+        workers = self._processes(node, r"^ray::")
         self._nodes.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
         _, left = psutil.wait_procs(workers, timeout=30)
         assert not left, "a machine was lost, and its processes go on"
 
+    def _processes(self, node: Any, pattern: str) -> list[Any]:
+        return self._children(node.all_processes["raylet"][0].process, pattern)
+
     def stop(self) -> None:
         self._cluster.shutdown()
 
 
-def _processes(node: Any, pattern: str) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
-        try:
-            if re.search(pattern, " ".join(child.cmdline())):
-                found.append(child)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
-
-
 @pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+def machines(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, children: Callable[..., list[Any]]
+) -> Iterator[Machines]:
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
-    found = Machines(tmp_path_factory.mktemp("r"))
+    found = Machines(tmp_path_factory.mktemp("r"), children)
     yield found
     found.stop()
 

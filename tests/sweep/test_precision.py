@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raymc.connectivity.pairs import Connections
 from raymc.runtime.cluster import Shape
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.precision import Decision
 from raymc.specs.progress import Silent
 from raymc.specs.sweep import SweepSpec
-from raymc.store.store import Store
 from raymc.sweep import precision
 from raymc.sweep.precision import decide, spread, stay, work
 from raymc.sweep.state import State
@@ -32,7 +30,7 @@ class Said(Silent):
 
 
 @pytest.fixture
-def start(tmp_path: Path):
+def start(state_of: Callable[..., State]):
     """start(orders, **connectivity): a run of a sweep whose minima are there, as far as their manifests tell."""
 
     def make(orders: list[int] = ORDERS, name: str = "some", hidden: int = 64, **connectivity: Any) -> State:
@@ -45,14 +43,7 @@ def start(tmp_path: Path):
             "connectivity": {"points": 12, **connectivity},
         }
         spec = SweepSpec.model_validate(body)
-        points = {point.trial.key: point for point in spec.points}
-        store = Store(tmp_path / "store")
-        store.prepare()
-        for key in points:
-            if not store.has("minima", key):
-                with store.create("minima", key) as folder:
-                    (folder / "model.safetensors").write_bytes(key.encode())
-        return State(spec, points, store, Connections(spec, store, points), Said(), None, False)
+        return state_of(spec, Said())
 
     return make
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raymc.connectivity.pairs import Connections
 from raymc.specs.progress import Silent
 from raymc.specs.sweep import SweepSpec
 from raymc.store import claims as module
@@ -27,7 +25,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., State]]:
+def start(state_of: Callable[..., State]) -> Iterator[Callable[..., State]]:
     """start(orders): a run of a sweep whose minima are there, as far as their manifests tell."""
     states = []
 
@@ -42,14 +40,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., State]]:
                 "connectivity": {"points": 12, "splits": ["validation"], **connectivity},
             }
         )
-        points = {point.trial.key: point for point in spec.points}
-        store = Store(tmp_path / "store")
-        store.prepare()
-        for key in points:
-            if not store.has("minima", key):
-                with store.create("minima", key) as folder:
-                    (folder / "model.safetensors").write_bytes(key.encode())
-        states.append(State(spec, points, store, Connections(spec, store, points), Silent(), None, False))
+        states.append(state_of(spec, Silent()))
         return states[-1]
 
     yield make
