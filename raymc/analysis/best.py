@@ -28,7 +28,7 @@ def best_points(profiles: pd.DataFrame, choose: str, report: str, by: str = "los
     Raises RaymcError where both row sets are one, where one or the column isn't there, and where the points differ.
     """
     names = [name for name in profiles.columns if name not in (*PATH, "split", "t")]
-    known = set(profiles["split"])
+    known = set(profiles["split"].unique())
     if choose == report:
         raise RaymcError(f"best points: chosen and reported on {choose}; report on a row set that had no part in it")
     for split in (choose, report):
@@ -36,36 +36,58 @@ def best_points(profiles: pd.DataFrame, choose: str, report: str, by: str = "los
             raise RaymcError(f"best points: no row set {split} in the profiles; there are {', '.join(sorted(known))}")
     if by not in names:
         raise RaymcError(f"best points: no column {by} in the profiles; there are {', '.join(names)}")
-    on = {
-        split: {path: rows.sort_values("t") for path, rows in profiles[profiles["split"] == split].groupby([*PATH])}
-        for split in (choose, report)
-    }
-    found = []
-    for path, rows in on[choose].items():
-        other = on[report].get(path)
-        if other is None:
-            continue
-        t = rows["t"].to_numpy(dtype=float)
-        if not np.array_equal(t, other["t"].to_numpy(dtype=float)):
-            raise RaymcError(f"best points: {path[0]} - {path[1]} has other points on {choose} than on {report}")
-        score = _sign(by) * rows[by].to_numpy(dtype=float)
-        end = 0 if score[0] >= score[-1] else len(t) - 1
-        best = int(np.argmax(score))
-        best = best if score[best] > score[end] else end
-        row = {
-            **dict(zip(PATH, path, strict=True)),
-            "t": t[best],
-            "better_end": "a" if end == 0 else "b",
-            "chosen": rows[by].iloc[best],
-        }
-        for name in names:
-            values = other[name].to_numpy(dtype=float)
-            row |= {name: values[best], f"{name}_a": values[0], f"{name}_b": values[-1]}
-            row[f"{name}_gain"] = _sign(name) * (values[best] - values[end]) + 0.0  # no -0
-        found.append(row)
     columns = [*PATH, "t", "better_end", "chosen"]
     columns += [f"{name}{part}" for name in names for part in ("", "_a", "_b", "_gain")]
+    paths, t = profiles.groupby([*PATH]).ngroup().to_numpy(), profiles["t"].to_numpy(dtype=float)
+    rows = {split: np.flatnonzero((profiles["split"] == split).to_numpy() & (paths >= 0)) for split in (choose, report)}
+    shared = np.intersect1d(paths[rows[choose]], paths[rows[report]])
+    if not len(shared):
+        return pd.DataFrame([], columns=columns)
+    on, other = (some[np.isin(paths[some], shared)] for some in rows.values())
+    on, other = (some[np.lexsort((t[some], paths[some]))] for some in (on, other))  # path by path, along it
+    of = _first_apart(paths, t, on, other)
+    if of is not None:
+        a, b = profiles["a"].iloc[of], profiles["b"].iloc[of]
+        raise RaymcError(f"best points: {a} - {b} has other points on {choose} than on {report}")
+    first = np.flatnonzero(np.diff(paths[on], prepend=-1))
+    last = np.append(first[1:], len(on)) - 1
+    score = _sign(by) * profiles[by].to_numpy(dtype=float)[on]
+    end = np.where(score[first] >= score[last], first, last)
+    best = _first_best(score, first, end)
+    found: dict[str, object] = {name: profiles[name].iloc[on[first]].array for name in PATH}
+    found |= {
+        "t": t[on[best]],
+        "better_end": np.where(end == first, "a", "b"),
+        "chosen": profiles[by].iloc[on[best]].array,
+    }
+    for name in names:
+        values = profiles[name].to_numpy(dtype=float)[other]
+        found |= {name: values[best], f"{name}_a": values[first], f"{name}_b": values[last]}
+        found[f"{name}_gain"] = _sign(name) * (values[best] - values[end]) + 0.0  # no -0
     return pd.DataFrame(found, columns=columns)
+
+
+def _first_apart(paths: np.ndarray, t: np.ndarray, on: np.ndarray, other: np.ndarray) -> int | None:
+    """A row of the first path whose points differ between two row sets; `on`, `other`: their rows, in order."""
+    size = min(len(on), len(other))
+    one, two = on[:size], other[:size]
+    apart = np.flatnonzero((paths[one] != paths[two]) | (t[one] != t[two]))
+    if len(apart):
+        at = apart[0]
+        return int(min(on[at], other[at], key=lambda row: paths[row]))
+    return int(max(on, other, key=len)[size]) if len(on) != len(other) else None
+
+
+def _first_best(score: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Of each path, which begins at `first`, the first of its highest scores, if higher than at `end`, else `end`."""
+    top = np.maximum.reduceat(score, first)  # NaN where a score is: no point is better then
+    of = np.repeat(np.arange(len(first)), np.diff(first, append=len(score)))
+    at = np.flatnonzero(score == top[of])
+    better = np.flatnonzero(top > score[end])
+    path, place = np.unique(of[at], return_index=True)
+    best = end.copy()
+    best[better] = at[place[np.searchsorted(path, better)]]
+    return best
 
 
 def _sign(name: str) -> int:

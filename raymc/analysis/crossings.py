@@ -35,7 +35,7 @@ def crossings(
     """
     if metric not in profiles.columns:
         raise RaymcError(f"crossings: no column {metric} in the profiles; there are {', '.join(profiles.columns)}")
-    known = set(profiles["split"])
+    known = set(profiles["split"].unique())
     for split in dict.fromkeys(split for both in pairs.values() for split in both):
         if split not in known:
             raise RaymcError(f"crossings: no row set {split} in the profiles; there are {', '.join(sorted(known))}")

@@ -57,7 +57,8 @@ def factor_effects(
     fewer than FEWEST minima, several curves, row sets or rows a pair, absent columns, and where no factor varies.
     """
     table = _checked(barriers, values, value, distance)
-    keys = [key for key in values.index if key in set(table["a"]) | set(table["b"])]
+    paired = {*table["a"].unique(), *table["b"].unique()}
+    keys = [key for key in values.index if key in paired]
     size = len(keys)
     if size < FEWEST:
         raise RaymcError(f"factor effects: {size} minima with pairs; it takes {FEWEST} or more")
@@ -210,7 +211,7 @@ def _checked(barriers: pd.DataFrame, values: pd.DataFrame, value: str, distance:
     if not values.index.is_unique:
         raise ValueError("a row of values per minimum")
     table = barriers.dropna(subset=[value, *([distance] if distance else [])])
-    strange = sorted((set(table["a"]) | set(table["b"])) - set(values.index))
+    strange = sorted({*table["a"].unique(), *table["b"].unique()} - set(values.index))
     if strange:
         raise RaymcError(f"factor effects: no values of {strange[0]}, an end of a pair ({len(strange)} such minima)")
     ends = [tuple(sorted(pair)) for pair in zip(table["a"], table["b"], strict=True)]

@@ -28,7 +28,7 @@ def of_curve(sweep: Sweep, curve: str, splits: list[str]) -> Iterator[Section]:
     profiles = sweep.profiles()
     profiles = profiles[profiles["curve"] == curve]
     metric = METRICS[sweep.spec.model.kind][0]
-    spaces = ", ".join(sorted(set(profiles["space"])))
+    spaces = ", ".join(sorted(profiles["space"].unique()))
     apart = ["space"] if "," in spaces else []  # a column of its own where pairs differ in it
     groups: dict[str, list[str]] = {}
     weak = sweep.weak()

@@ -64,7 +64,8 @@ def _of_matrix(sweep: Sweep, table: pd.DataFrame, curve: str, split: str, space:
     place = Place(curve, split, space)
     counted, weak = table[~table["below_floor"]], sweep.weak()
     yield _barriers(table, place, caveats(sweep.spec, curve, split))
-    keys = [key for key in sweep.minima()["key"] if key in {*counted["a"], *counted["b"]}]
+    paired = {*counted["a"].unique(), *counted["b"].unique()}
+    keys = [key for key in sweep.minima()["key"] if key in paired]
     if len(keys) < 3:
         return
     # snapshots of one run are no independent minima: of each run the last stands for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +47,33 @@ def test_an_end_wins_a_tie_and_each_path_has_its_row():
     alone = VALIDATION.assign(b="c")
     found = best_points(pd.concat([flat, TEST, *bent, alone]).iloc[::-1], "validation", "test")
     assert found[["curve", "t", "better_end"]].to_numpy().tolist() == [["bezier", 0.5, "b"], ["linear", 0.0, "a"]]
+
+
+def test_every_path_alone_says_the_same():
+    random, parts = np.random.default_rng(0), []
+    for path in range(12):
+        t = np.linspace(0, 1, 3 + path % 3)  # as many points as it likes
+        for split in ("test", "validation")[: 1 + (path > 1)]:
+            ties = {"loss": random.integers(0, 4, len(t)) / 4, "accuracy": random.integers(0, 3, len(t)) / 2}
+            if random.random() < 0.1:
+                ties["loss"][random.integers(len(t))] = np.nan
+            of = {"a": f"a{path % 5}", "b": f"b{path}", "curve": "linear", "space": "weights", "head": "path"}
+            parts.append(pd.DataFrame({**of, "split": split, "t": t, **ties}))
+    table = pd.concat(parts).sample(frac=1, random_state=0)
+    found = best_points(table, "validation", "test").set_index("b")
+    assert len(found) == 10
+    for b, rows in table[table["b"].isin(found.index)].sort_values("t").groupby("b"):
+        chosen, other = (rows[rows["split"] == split] for split in ("validation", "test"))
+        losses, test = chosen["loss"].tolist(), other["loss"].tolist()
+        end = 0 if losses[0] <= losses[-1] else -1
+        lower = [i for i, loss in enumerate(losses) if loss < losses[end] and loss == np.min(losses)]
+        at = lower[0] if lower else end
+        row = found.loc[b]
+        assert (row["t"], row["better_end"]) == (chosen["t"].iloc[at], "a" if end == 0 else "b")
+        np.testing.assert_equal(
+            row[["chosen", "loss", "loss_a", "loss_b", "loss_gain", "accuracy"]].tolist(),
+            [losses[at], test[at], test[0], test[-1], test[end] - test[at], other["accuracy"].iloc[at]],
+        )
 
 
 def test_faults():
