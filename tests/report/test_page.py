@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import math
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from scipy.cluster import hierarchy
 
 from raymc.report.page.data import GROUPS, as_json
+from raymc.report.page.library import SHA256, VERSION, library
 from raymc.report.page.packing import floats, steps, unpacked
 from raymc.report.page.words import found_in, sentence
 from raymc.report.trees import tree_of
@@ -46,6 +50,14 @@ def test_floats_are_kept_and_infinities_are_missing():
 def test_json_never_ends_a_script_element():
     text = as_json({"name": "</script><!-- & \u2028"})
     assert not set("<>&\u2028") & set(text)
+
+
+def test_the_library_is_the_one_that_is_stated():
+    source, packed = library()
+    assert hashlib.sha256(source.encode()).hexdigest() == SHA256
+    assert gzip.decompress(base64.b64decode(packed)).decode() == source
+    assert f"plotly.js (cartesian - minified) v{VERSION}" in source[:200]
+    assert "Licensed under the MIT license" in source[:200]
 
 
 def frame(cells: np.ndarray) -> pd.DataFrame:

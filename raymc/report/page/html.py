@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from raymc.report.page.data import Tables, as_json, facts_and_blocks
-from raymc.report.page.packing import compressed
+from raymc.report.page.library import VERSION, library
 from raymc.report.page.tables import Part, minima_table
 from raymc.report.page.words import Found, sentence
 from raymc.report.records import records
@@ -48,7 +48,6 @@ class Content:
 def document(content: Content) -> str:
     """HTML that needs nothing else. Names and texts are escaped; scripts other than the page's own can't run."""
     import jinja2
-    import plotly
 
     tables = content.tables
     has_matrix = bool(tables.places)
@@ -59,7 +58,7 @@ def document(content: Content) -> str:
         rows = records(tables.minima)
         columns = [str(name) for name in tables.minima.columns]
         facts |= {"name": content.name, "table": {"columns": columns, "lines": [list(row.values()) for row in rows]}}
-        source, packed = _library()
+        source, packed = library()
         scripts = [_script(), source]
         context = {
             "facts": _raw(as_json(facts)),
@@ -79,7 +78,7 @@ def document(content: Content) -> str:
             "sentences": [sentence(one) for one in content.found[:1]],
             "with_clusters": any(one.clusters is not None for one in content.found),
             "minima": minima_table(tables.minima, tables.splits, content.metrics, first),
-            "plotly": plotly.__version__,
+            "plotly": VERSION,
             **{name: getattr(content, name) for name in _AS_THEY_ARE},
             **context,
         }
@@ -100,15 +99,6 @@ def _policy(scripts: Sequence[str]) -> str:
 def _script() -> str:
     parts = "\n".join(_text(f"script/{name}.js") for name in _SCRIPTS)
     return f'"use strict";\n(() => {{\n{parts}}})();'
-
-
-@cache
-def _library() -> tuple[str, str]:
-    """plotly.js as it is and as the page carries it."""
-    from plotly.offline import get_plotlyjs
-
-    source = get_plotlyjs()
-    return source, compressed(source.encode())
 
 
 @cache
