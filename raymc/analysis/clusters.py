@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, field
 
@@ -15,6 +14,8 @@ from raymc.specs.errors import RaymcError
 
 METHODS = ("average", "complete", "single", "weighted")  # a cluster's own tree is then a branch of the whole tree
 TESTABLE = 6  # with five minima, 10 of the 210 arrangements of two separate clusters look as good: p >= 0.048
+_CHUNK = 1 << 20  # cells of the matrices that are permuted at once: 8 MiB, held about five times
+_COLUMNS = 64  # minima whose cells are added up at once
 _EQUAL = 1e-9  # relative: sums in another order tie with what was observed
 
 
@@ -138,12 +139,13 @@ def _test(
     residuals = cells - fitted
     if np.linalg.norm(residuals) <= _EQUAL * np.linalg.norm(cells):  # nothing but effects of minima
         return np.zeros(size, dtype=int), 0.0, 1.0
-    merges, fits = _fits(cells, size, method)
+    merges, fits = (found[0] for found in _fits(cells[None], size, method))
     observed = float(fits.max())
     noise = residuals * math.sqrt((size - 1) / (size - 3))  # the fit took n of the n (n - 1) / 2 degrees of freedom
-    reached = 0
-    for _ in range(permutations):
-        reached += float(_fits(fitted + rng.permutation(noise), size, method)[1].max()) >= observed - _EQUAL
+    reached, chunk = 0, max(1, _CHUNK // size**2)
+    for count in (min(chunk, permutations - done) for done in range(0, permutations, chunk)):
+        drawn = np.stack([rng.permutation(noise) for _ in range(count)])
+        reached += int((_fits(fitted + drawn, size, method)[1].max(axis=1) >= observed - _EQUAL).sum())
     unit = (1 - observed**2) / (size * (size - 3) / 2 - 1)  # the share of one degree of freedom of noise
     enough = (fits == observed) | (fits > 0) & (observed**2 - fits**2 <= 4 * unit + _EQUAL)
     parts = _parts(merges[: np.flatnonzero(enough)[-1] + 1], size)
@@ -151,29 +153,35 @@ def _test(
 
 
 def _fits(cells: np.ndarray, size: int, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """(the merges, n - 2 x 2; the correlation after each), from n - 1 parts down to two."""
-    merges = hierarchy.linkage(cells, method)[: size - 2, :2].astype(int)
-    left = cells - effects(cells, size)
-    sums = np.zeros((size, size))  # of what is left, between any two parts
+    """Of each of C matrices: (the merges, C x n - 2 x 2; the correlation after each, C x n - 2), from n - 1 parts down.
+
+    `cells`: C x n (n - 1) / 2.
+    """
     i, j = above(size)
-    sums[i, j] = sums[j, i] = left
-    row, members = list(range(size)), [1] * size  # of each part, those merged included
+    each = np.arange(len(cells))
+    merges = np.stack([hierarchy.linkage(one, method)[: size - 2, :2] for one in cells]).astype(int)
+    sums = np.zeros((len(cells), size, size))  # of what is left, between any two parts; those of a part itself unused
+    sums[:, i, j] = sums[:, j, i] = cells
+    left = cells - _additive(cells, sums.sum(axis=-1), size)
+    sums[:, i, j] = sums[:, j, i] = left
+    row, members = np.empty((2, len(cells), 2 * size - 2), dtype=int)  # of each part, those merged included
+    row[:, :size], members[:, :size] = np.arange(size), 1
     inside, pairs, squares = 0.0, size * (size - 1), size * (size - 1) ** 2
-    tops, norms = np.empty(size - 2), np.empty(size - 2)
-    for step, (one, other) in enumerate(merges.tolist()):
-        x, y, n, m = row[one], row[other], members[one], members[other]
-        inside += sums[x, y]
-        sums[x] += sums[y]
-        sums[:, x] += sums[:, y]
-        row.append(x)
-        members.append(n + m)
+    tops, norms = np.empty((2, len(cells), size - 2))
+    for step in range(size - 2):
+        one, other = merges[:, step].T
+        x, y, n, m = row[each, one], row[each, other], members[each, one], members[each, other]
+        inside = inside + sums[each, x, y]
+        sums[each, x] = sums[each, :, x] = sums[each, x] + sums[each, y]
+        row[:, size + step], members[:, size + step] = x, n + m
         # sums over minima of how many others are in other parts, and of its square
-        pairs += (n + m) * (size - n - m) - n * (size - n) - m * (size - m)
-        squares += (n + m) * (size - n - m) ** 2 - n * (size - n) ** 2 - m * (size - m) ** 2
-        tops[step] = -inside  # what is left adds up to 0: apart is minus inside
-        norms[step] = pairs / 2 - pairs**2 / 4 / len(cells) - (squares - pairs**2 / size) / (size - 2)
+        pairs = pairs + (n + m) * (size - n - m) - n * (size - n) - m * (size - m)
+        squares = squares + (n + m) * (size - n - m) ** 2 - n * (size - n) ** 2 - m * (size - m) ** 2
+        tops[:, step] = -inside  # what is left adds up to 0: apart is minus inside
+        norms[:, step] = pairs / 2 - pairs**2 / 4 / len(i) - (squares - pairs**2 / size) / (size - 2)
     one = norms > 1e-6  # else a minimum against the rest: an effect of that minimum
-    return merges, np.where(one, tops / np.sqrt(np.where(one, norms, 1.0)), 0.0) / np.linalg.norm(left)
+    length = np.linalg.norm(left, axis=1, keepdims=True)
+    return merges, np.where(one, tops / np.sqrt(np.where(one, norms, 1.0)), 0.0) / length
 
 
 def _parts(merges: np.ndarray, size: int) -> np.ndarray:
@@ -186,14 +194,17 @@ def _parts(merges: np.ndarray, size: int) -> np.ndarray:
 
 def effects(cells: np.ndarray, size: int) -> np.ndarray:
     """Least-squares fit of mu + a_i + a_j to the n (n - 1) / 2 cells above the diagonal (last axis); n: 3 or more."""
-    ends = _ends(size)
-    total = cells.sum(-1, keepdims=True)
-    a = (cells @ ends - 2 * total / size) / (size - 2)  # they add up to 0
-    return total / cells.shape[-1] + a @ ends.T
-
-
-@functools.lru_cache(maxsize=8)
-def _ends(size: int) -> np.ndarray:
-    """Cells x minima: 1 where the minimum is an end of the cell's pair."""
     i, j = above(size)
-    return np.eye(size)[i] + np.eye(size)[j]
+    parts = []
+    for first in range(0, size, _COLUMNS):  # a product, as ever: where cells tie, rounding chooses the merge
+        of = np.arange(first, min(first + _COLUMNS, size))
+        parts.append(cells @ ((i[:, None] == of).astype(float) + (j[:, None] == of)))
+    return _additive(cells, np.concatenate(parts, axis=-1), size)
+
+
+def _additive(cells: np.ndarray, sums: np.ndarray, size: int) -> np.ndarray:
+    """As `effects`, given the sum of each minimum's cells (last axis)."""
+    i, j = above(size)
+    total = cells.sum(-1, keepdims=True)
+    a = (sums - 2 * total / size) / (size - 2)  # they add up to 0
+    return total / cells.shape[-1] + (a[..., i] + a[..., j])

@@ -10,6 +10,7 @@ import pytest
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from raymc.analysis import clusters
 from raymc.analysis.clusters import effects, find_clusters
 from raymc.specs.errors import RaymcError
 
@@ -54,19 +55,31 @@ def test_effects_are_the_least_squares_fit():
     np.testing.assert_allclose(effects(np.stack([cells, 2 * cells]), size), [fitted, 2 * fitted], atol=1e-12)
 
 
-def test_the_statistic_is_the_best_cuts_partial_correlation():
-    frame = noisy(np.random.default_rng(9), (4, 5), 1, 1)
-    found = find_clusters(frame, permutations=1)
-    i, j = np.triu_indices(9, 1)
-    cells = frame.to_numpy()[i, j]
-    left, correlations = cells - effects(cells, 9), []
-    for count in range(2, 9):
-        parts = hierarchy.fcluster(found.linkage, count, "maxclust")
+def best_cut(cells: np.ndarray, size: int) -> float:
+    """The statistic by its definition: every cut of the tree, one after another."""
+    i, j = np.triu_indices(size, 1)
+    left, correlations = cells - effects(cells, size), []
+    for count in range(2, size):
+        parts = hierarchy.fcluster(hierarchy.linkage(cells, "average"), count, "maxclust")
         apart = (parts[i] != parts[j]).astype(float)
-        apart -= effects(apart, 9)
+        apart -= effects(apart, size)
         length = np.linalg.norm(apart)
         correlations.append(apart @ left / length / np.linalg.norm(left) if length > 1e-9 else 0)
-    assert found.statistic == pytest.approx(max(correlations))
+    return max(correlations)
+
+
+def test_the_statistic_is_the_best_cuts_partial_correlation_and_p_its_rank_among_permutations(monkeypatch):
+    size, seed = 9, 4
+    frame = noisy(np.random.default_rng(2), (4, 5), 1, 1)
+    cells = frame.to_numpy()[np.triu_indices(size, 1)]
+    fitted, rng = effects(cells, size), np.random.default_rng(seed)
+    noise = (cells - fitted) * math.sqrt((size - 1) / (size - 3))
+    drawn = [best_cut(fitted + rng.permutation(noise), size) for _ in range(30)]
+    monkeypatch.setattr(clusters, "_CHUNK", 7 * size**2)  # a few at once, the last ones fewer
+    found = find_clusters(frame, permutations=30, seed=seed)
+    assert found.statistic == pytest.approx(best_cut(cells, size), abs=1e-12)
+    assert found.p_value == (1 + sum(one >= found.statistic for one in drawn)) / 31
+    assert 1 / 31 < found.p_value < 1
 
 
 def test_tree_order_and_labels_go_by_size_then_place():
