@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ COLUMNS = (
 )
 FEWEST = 4  # minima
 _LEVEL = 0.05  # of the tests that intervals invert
+_CELLS = 1 << 20  # of the permutations drawn at once: 8 MiB, held three times
+_NEAR = 1e-3  # relative: less is left of a square than a difference of squares tells to the last digits
 _ZERO = 1e-9  # relative: of a column that the others explain in full
 
 
@@ -71,26 +74,31 @@ def factor_effects(
     draws, exact = _permutations(size, permutations, seed)
     alone = _Regression(factors, heights, there, size)
     beside = _Regression(np.column_stack([factors, far]), heights, there, size) if far is not None else None
+    whole, given = [alone.test(k) for k in range(len(names))], []
+    if far is not None and beside is not None:
+        given = [beside.test(k) for k in range(len(names) + 1)]
+        whole.append(_Regression(far[:, None], heights, there, size).test(0))
+    _draw([*whole, *given], draws, there, size)
     rows = []
     for k, name in enumerate(names):
         apart = there & (columns[name] > 0)
         same = there & (columns[name] == 0)
         row = {"factor": name, "pairs_same": int(same.sum()), "pairs_differ": int(apart.sum())}
         row |= {"mean_same": float(heights[same].mean()), "mean_differ": float(heights[apart].mean())}
-        if beside is not None:
-            row |= beside.of(k, draws, *COLUMNS[10:14])
-        row |= alone.of(k, draws, "effect", "low", "high", "p_value") | {"explained": alone.explained(k)}
+        if given:
+            row |= given[k].found(*COLUMNS[10:14])
+        row |= whole[k].found("effect", "low", "high", "p_value") | {"explained": alone.explained(k)}
         row["note"] = "the pairs there are don't separate it from the others" if math.isnan(row["effect"]) else ""
         if row["least"] > _LEVEL:
             row["note"] = f"no test: with these {size} minima p_value can't be below {row['least']:.2g}"
         rows.append(row)
     if distance and far is None:
         dropped[distance] = "the same in every pair"
-    if far is not None and beside is not None:
+    if beside is not None:
         row = {"factor": "distance", "pairs_same": 0, "pairs_differ": int(there.sum())}
         row |= {"mean_same": math.nan, "mean_differ": float(heights[there].mean())}
-        row |= _Regression(far[:, None], heights, there, size).of(0, draws, "effect", "low", "high", "p_value")
-        row |= beside.of(len(names), draws, *COLUMNS[10:14]) | {"explained": beside.explained(len(names))}
+        row |= whole[-1].found("effect", "low", "high", "p_value")
+        row |= given[-1].found(*COLUMNS[10:14]) | {"explained": beside.explained(len(names))}
         unit = float(table[distance].std(ddof=0))
         rows.append(row | {"note": f"per standard deviation of {distance} ({unit:.4g}); effect: without factors"})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -120,56 +128,90 @@ class _Regression:
         self.x, self.y, self.there, self.size = regressors, centred, there, size
         self.r2 = _r2(regressors[there], centred[there])
 
-    def of(self, k: int, draws: np.ndarray, *names: str) -> dict[str, float]:
-        """Coefficient, ends of its interval and p of regressor k, under four names; the identity is one of `draws`.
+    def test(self, k: int) -> _Test:
+        """Of regressor k."""
+        return _Test(self.x[:, k], _with_one(np.delete(self.x, k, axis=1)), self.y, self.there, self.size)
 
-        Also `least`: the least p that there can be, the share of `draws` that leave the regressor as it is.
-        """
-        others = _with_one(np.delete(self.x, k, axis=1))
-        basis = _basis(others[self.there])
-        own = self._cleared(self.x[self.there, k], basis)
-        length = float(np.linalg.norm(own))
-        if length <= _ZERO * math.sqrt(len(own)):
-            return {**dict.fromkeys(names, math.nan), "least": math.nan}
-        rest, whole = self._cleared(self.y[self.there], basis), float(np.linalg.norm(self.y[self.there]))
+    def explained(self, k: int) -> float:
+        return self.r2 - _r2(np.delete(self.x, k, axis=1)[self.there], self.y[self.there])
+
+
+class _Test:
+    """Of a regressor beside others: x, y and `there` by cell, `others` cells x columns."""
+
+    def __init__(self, x: np.ndarray, others: np.ndarray, y: np.ndarray, there: np.ndarray, size: int):
+        basis = _basis(others[there])
+        own = _cleared(x[there], basis)
+        self.length, self.effect = float(np.linalg.norm(own)), math.nan
+        self.separate = self.length > _ZERO * math.sqrt(len(own))
+        if not self.separate:
+            return
+        rest, whole = _cleared(y[there], basis), float(np.linalg.norm(y[there]))
         if np.linalg.norm(rest) <= _ZERO * whole:  # the others explain all: rounding is no effect
             rest[:] = 0.0
-        effect = float(own @ rest) / length**2
-        rest -= effect * own
+        self.effect = float(own @ rest) / self.length**2
+        rest -= self.effect * own
         if np.linalg.norm(rest) <= _ZERO * whole:  # a perfect fit: rounding is no evidence
             rest[:] = 0.0
-        along, across = [], []  # by permutation: the permuted regressor, of length 1, times the own one and the rest
-        fit = np.linalg.lstsq(others[self.there], self.x[self.there, k], rcond=None)[0]
-        i, j = above(self.size)
-        square = np.zeros((self.size, self.size))
-        square[i, j] = square[j, i] = self.x[:, k] - others @ fit  # known for missing pairs too, as x is
-        chunk = max(1, 2_000_000 // len(i))
-        for order in (draws[at : at + chunk] for at in range(0, len(draws), chunk)):
-            drawn = self._cleared(square[order[:, i], order[:, j]][:, self.there], basis)
-            norms = np.linalg.norm(drawn, axis=1)
-            norms = np.where(norms > _ZERO, norms, np.inf)
-            along.append(drawn @ own / norms)
-            across.append(drawn @ rest / norms)
-        # At a true effect of effect + d, a permutation counts against d while |across - d along| >= |d| length
-        c, r = np.concatenate(along), np.concatenate(across)
+        fit = np.linalg.lstsq(others[there], x[there], rcond=None)[0]
+        i, j = above(size)
+        self._square = np.zeros((size, size))
+        self._square[i, j] = self._square[j, i] = x - others @ fit  # known for missing pairs too, as x is
+        # cleared once more, so that what is drawn needn't be: the product with what is left of it is the same
+        self._fixed = np.column_stack([_cleared(own, basis), _cleared(rest, basis), basis])
+        self._products: list[np.ndarray] = []
+
+    def add(self, places: np.ndarray) -> None:
+        """Some permutations; `places`, of each: where in the flat square the value of each pair there is found."""
+        if not self.separate:
+            return
+        drawn = self._square.take(places)
+        products = drawn @ self._fixed
+        squares = np.einsum("ij,ij->i", drawn, drawn)
+        left = squares - (products[:, 2:] ** 2).sum(axis=1)
+        near = left <= _NEAR * squares
+        norms = np.sqrt(np.where(near, 0.0, left))
+        norms[near] = np.linalg.norm(_cleared(drawn[near], self._fixed[:, 2:]), axis=1)
+        self._products.append(products[:, :2] / np.where(norms > _ZERO, norms, np.inf)[:, None])
+
+    def found(self, *names: str) -> dict[str, float]:
+        """Coefficient, ends of its interval and p, under four names; the identity is one of the permutations.
+
+        Also `least`: the least p that there can be, the share of permutations that leave the regressor as it is.
+        """
+        if not self.separate:
+            return {**dict.fromkeys(names, math.nan), "least": math.nan}
+        length, effect = self.length, self.effect
+        # by permutation: the permuted regressor, of length 1, times the own one and the rest
+        # At a true effect of effect + d, a permutation counts against d while |r - d c| >= |d| length
+        c, r = np.concatenate(self._products).T
         c = np.where(np.abs(c) >= length * (1 - _ZERO), np.copysign(length, c), c)
         same = np.abs(c) == length  # it leaves the regressor as it is: counts against any d
         with np.errstate(divide="ignore", invalid="ignore"):
             up = np.where(same, np.inf, np.maximum(r / (length + c), -r / (length - c)))
             down = np.where(same, np.inf, np.maximum(-r / (length + c), r / (length - c)))
-        rank = math.floor(_LEVEL * len(draws) * (1 + _ZERO)) + 1
+        rank = math.floor(_LEVEL * len(c) * (1 + _ZERO)) + 1
         low, high = effect - np.sort(down)[-rank], effect + np.sort(up)[-rank]
         p_value = float((np.abs(r + effect * c) >= abs(effect) * length * (1 - _ZERO)).mean())
         ends = [float(end) if math.isfinite(end) else math.nan for end in (low, high)]
         return {**dict(zip(names, (effect, *ends, p_value), strict=True)), "least": float(same.mean())}
 
-    def explained(self, k: int) -> float:
-        return self.r2 - _r2(np.delete(self.x, k, axis=1)[self.there], self.y[self.there])
 
-    @staticmethod
-    def _cleared(x: np.ndarray, basis: np.ndarray) -> np.ndarray:
-        """What the others leave of x (last axis: pairs)."""
-        return x - (x @ basis) @ basis.T
+def _draw(tests: Sequence[_Test], draws: np.ndarray, there: np.ndarray, size: int) -> None:
+    """All permutations, some at a time: where their pairs lie is the same for every test."""
+    i, j = (ends[there] for ends in above(size))
+    chunk = max(1, _CELLS // len(i))
+    for first in range(0, len(draws), chunk):
+        order = draws[first : first + chunk]
+        places = order.take(i, axis=1) * size
+        places += order.take(j, axis=1)
+        for test in tests:
+            test.add(places)
+
+
+def _cleared(x: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What the others leave of x (last axis: pairs)."""
+    return x - (x @ basis) @ basis.T
 
 
 def _with_one(x: np.ndarray) -> np.ndarray:
