@@ -23,7 +23,8 @@ def add(verb: Callable[..., argparse.ArgumentParser], named: Callable[[argparse.
     sub.add_argument(
         "--analysis",
         action=argparse.BooleanOptionalAction,
-        help="with clusters, effects of factors and the like (default: up to 60 minima, as more take minutes)",
+        help="with clusters, effects of factors and the like (default: up to 200 minima, 60 with several curves or "
+        "tasks, as more take minutes)",
     )
     sub.add_argument("--json", action="store_true", help="what was written as JSON")
 

@@ -15,10 +15,12 @@ from raymc.store import layout
 
 if TYPE_CHECKING:
     from raymc.report.page.data import Tables
+    from raymc.specs.sweep import SweepSpec
     from raymc.sweep.results import Sweep
     from raymc.sweep.section import Section
 
-ANALYSED = 60  # minima: with more, a page has no analysis unless asked for, as that takes minutes
+ANALYSED = 200  # minima: with more, a page has no analysis unless asked for, as that takes minutes
+ROWS_READ = 60  # minima: the same where the rows of every path are read, as they are to compare curves and tasks
 _READ = 1000  # minima whose provenance is read
 
 
@@ -28,14 +30,14 @@ def page(sweep: Sweep, sections: Sequence[Section] | None = None, analysis: bool
     It asks for nothing beyond itself, and runs in a sandboxed frame too (as MLflow shows HTML artifacts).
 
     `sections`: as `sweep.analyze()` gives them, where the caller has them already. `analysis`: whether they are made
-    here where not; None: up to ANALYSED minima. Raises RaymcError where the sweep's tables can't be read.
+    here where not; None: up to ANALYSED or ROWS_READ minima. Raises RaymcError where the sweep's tables can't be read.
     """
     import raymc
     from raymc.report.page.html import Content, document
     from raymc.report.page.tables import part_of
     from raymc.report.page.words import found_in
 
-    if sections is None and (analysis or (analysis is None and len(sweep.minima()) <= ANALYSED)):
+    if sections is None and (analysis or (analysis is None and len(sweep.minima()) <= _analysed(sweep.spec))):
         sections = sweep.analyze() if len(sweep.barriers()) else []
     tables, counts = _tables(sweep, sections or ())
     names = sweep.names()
@@ -65,6 +67,12 @@ def page(sweep: Sweep, sections: Sequence[Section] | None = None, analysis: bool
             made=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         )
     )
+
+
+def _analysed(spec: SweepSpec) -> int:
+    """Up to how many minima a page has its analysis without being asked."""
+    several = len(spec.connectivity.curve_names) > 1 or len({rows.task_name for rows in spec.row_sets}) > 1
+    return ROWS_READ if several and spec.connectivity.rows else ANALYSED
 
 
 def _tables(sweep: Sweep, sections: Sequence[Section]) -> tuple[Tables, dict[tuple[str, str], tuple[int, float]]]:

@@ -107,3 +107,14 @@ def test_the_verb(hills, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for bad in (["--png", "x.gif"], ["-o", str(tmp_path / "no" / "x.html")], ["--png", "x.png", "--value", "height"]):
         assert main(["report", "hills", *place, *bad]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_analysis_is_made_unasked_up_to_more_minima_where_no_rows_are_read(hills, tmp_path: Path, monkeypatch):
+    one = hills(tmp_path / "one", orders=2, curves=("linear",))
+    several = hills(tmp_path / "several", orders=2)
+    monkeypatch.setattr("raymc.sweep.results.Sweep.analyze", lambda self: [])
+    monkeypatch.setattr("raymc.sweep.report.ROWS_READ", 3)  # of 4 minima
+    said = "Not computed: with 4 minima"
+    assert [said in page(sweep) for sweep in (one, several)] == [False, True]
+    monkeypatch.setattr("raymc.sweep.report.ANALYSED", 3)
+    assert [said in page(sweep, analysis=asked) for sweep, asked in ((one, None), (one, True))] == [True, False]
