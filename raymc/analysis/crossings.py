@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,38 +40,55 @@ def crossings(
     for split in dict.fromkeys(split for both in pairs.values() for split in both):
         if split not in known:
             raise RaymcError(f"crossings: no row set {split} in the profiles; there are {', '.join(sorted(known))}")
-    groups = dict(iter(profiles.groupby(["a", "b"], sort=False)))
+    paths = _paths(profiles, metric)
     found = []
     for (a, b), (source_split, target_split) in pairs.items():
-        rows = groups.get((a, b))
-        turned = rows is None
-        rows = groups.get((b, a)) if turned else rows
-        if rows is None:
-            continue
-        for (curve, space), path in rows.groupby(["curve", "space"], sort=False):
-            source = _one(path, source_split, metric, turned, (a, b))
-            target = _one(path, target_split, metric, turned, (a, b))
-            if source is None or target is None:
+        turned = (a, b) not in paths
+        for (curve, space), on in paths.get((b, a) if turned else (a, b), {}).items():
+            splits = [split for split in (source_split, target_split) if split in on]
+            ends = [_seen(on[split], split, turned, (a, b)) for split in splits]
+            if len(ends) < 2:
                 continue
-            names = (a, b, curve, space, source[2], target[2], metric, source_split, target_split)
-            found.append((*names, *_places(*source[:2], *target[:2])))
+            heads = [str(on[split].heads[0]) for split in splits]
+            names = (a, b, curve, space, *heads, metric, source_split, target_split)
+            found.append((*names, *_places(*ends[0], *ends[1])))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _one(
-    path: pd.DataFrame, split: str, metric: str, turned: bool, pair: tuple[str, str]
-) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """(t, values, head) of a path on a row set, from its source."""
-    rows = path[path["split"] == split].sort_values("t", kind="stable")
-    if not len(rows):
-        return None
-    heads = rows["head"].unique()
-    if len(heads) > 1:
+class _Path(NamedTuple):
+    """On one row set, from a: t, the metric there, and the heads used, each once."""
+
+    t: np.ndarray
+    values: np.ndarray
+    heads: np.ndarray
+
+
+def _paths(profiles: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[tuple[str, str], dict[str, _Path]]]:
+    """By (a, b), by (curve, space) and by row set, each in the order of the table."""
+    of = ["a", "b", "curve", "space", "split"]
+    group = profiles.groupby(of, sort=False).ngroup().to_numpy()  # -1: one of them is missing
+    t, values = (profiles[name].to_numpy(dtype=float) for name in ("t", metric))
+    order = np.lexsort((t, group))
+    order = order[group[order] >= 0]
+    t, values = t[order], values[order]
+    codes, heads = pd.factorize(profiles["head"].iloc[order], use_na_sentinel=False)
+    heads = np.asarray(heads, dtype=object)
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    found: dict[tuple[str, str], dict[tuple[str, str], dict[str, _Path]]] = {}
+    keys = (profiles[name].iloc[order[first]].tolist() for name in of)
+    for a, b, curve, space, split, low, high in zip(*keys, first, [*first[1:], len(order)], strict=True):
+        one = _Path(t[low:high], values[low:high], heads[list(dict.fromkeys(codes[low:high].tolist()))])
+        found.setdefault((a, b), {}).setdefault((curve, space), {})[split] = one
+    return found
+
+
+def _seen(path: _Path, split: str, turned: bool, pair: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """(t, values) of a path from its source."""
+    if len(path.heads) > 1:
         raise RaymcError(
-            f"crossings: {split} of {pair[0]} - {pair[1]} is there with heads {', '.join(heads)}; keep one"
+            f"crossings: {split} of {pair[0]} - {pair[1]} is there with heads {', '.join(path.heads)}; keep one"
         )
-    t, values = rows["t"].to_numpy(dtype=float), rows[metric].to_numpy(dtype=float)
-    return (1.0 - t[::-1], values[::-1], str(heads[0])) if turned else (t, values, str(heads[0]))
+    return (1.0 - path.t[::-1], path.values[::-1]) if turned else (path.t, path.values)
 
 
 def _places(

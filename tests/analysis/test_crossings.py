@@ -63,6 +63,22 @@ def test_ends_that_do_not_differ_have_no_crossing():
     assert found.t_half_target == pytest.approx(0.5)
 
 
+def test_of_many_paths_each_is_as_if_alone():
+    random, frames = np.random.default_rng(0), []
+    for a, b in ("ab", "ac", "bc"):
+        for curve in ("linear", "bezier"):
+            for split in ("nli", "sst"):
+                t = np.linspace(0, 1, random.integers(4, 8))
+                frames.append(rows(split, random.random(len(t)), t, a=a, b=b, curve=curve, head=split[0]))
+    pairs = {("c", "a"): ("nli", "sst"), ("a", "b"): ("sst", "nli"), ("b", "c"): ("nli", "sst")}
+    table = pd.concat(frames).sample(frac=1, random_state=0)
+    found = crossings(table, pairs).set_index(["a", "b", "curve"])
+    assert len(found) == 6
+    for (a, b, curve), row in found.iterrows():
+        own = [frame for frame in frames if {*frame["a"], *frame["b"]} == {a, b} and frame["curve"].iloc[0] == curve]
+        pd.testing.assert_series_equal(one(*own, pairs={(a, b): pairs[a, b]})[row.index], row, check_names=False)
+
+
 def test_paths_apart_and_faults():
     both = pd.concat([rows("nli", 1 - T), rows("sst", T)])
     bent = both.assign(curve="bezier")
