@@ -149,9 +149,10 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
     connections, rows, chance, lacking = sweep.connections, [], [], []
     table = sweep.barriers()
     table = table[(table["split"] == split) & ~table["below_floor"]].set_index(["a", "b", "curve"])
-    heights, chances = (dict(zip(table.index, table[name], strict=True)) for name in ("barrier_entezari", "p_holm"))
-    for a, b in dict.fromkeys((a, b) for a, b, _ in table.index):
-        if (a, b, first) not in table.index or (a, b, other) not in table.index:
+    paths, columns = table.index.tolist(), ("barrier_entezari", "p_holm", "space")
+    heights, chances, spaces = (dict(zip(paths, table[name].tolist(), strict=True)) for name in columns)
+    for a, b in dict.fromkeys((a, b) for a, b, _ in paths):
+        if (a, b, first) not in heights or (a, b, other) not in heights:
             continue
         if not {a, b} <= connections.points.keys():  # the files that they were made of have changed since
             lacking.append((a, b))
@@ -171,7 +172,7 @@ def _differences(sweep: Sweep, split: str, first: str, other: str) -> tuple[pd.D
             {
                 "a": a,
                 "b": b,
-                "space": ", ".join(sorted({str(table.loc[(a, b, curve), "space"]) for curve in (first, other)})),
+                "space": ", ".join(sorted({spaces[a, b, curve] for curve in (first, other)})),
                 first: height[0],
                 other: height[1],
                 "ratio": height[1] / height[0] if height[0] else math.nan,
