@@ -14,6 +14,7 @@ STORAGE/sweeps/NAME/           minima.parquet, profiles.parquet, barriers.parque
 STORAGE/checkpoints/KEY/       a training in progress
 STORAGE/claims/                who computes what at this moment
 STORAGE/set-aside/             what failed its hash, kept for a look
+STORAGE/storage.json           which storage this is, wherever it is mounted; see raymc.store.identity
 STORAGE/mlflow.db, mlartifacts/  the default tracking store
 
 In object storage folders with a manifest lie differently, and each machine has a mirror; see raymc.store.mirror.

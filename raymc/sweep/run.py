@@ -18,6 +18,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.sweep.check import Locate, backbones_of, check, open_store, trials_by_key, unlocated
 from raymc.sweep.evaluation import evaluate
+from raymc.sweep.failures import failures
 from raymc.sweep.precision import decide, stay
 from raymc.sweep.results import Sweep, write_sweep
 from raymc.sweep.sharing import alone
@@ -87,9 +88,12 @@ class _Run:
                     self._compute()
             if self.state.stop.is_set():
                 raise Interrupted
-            with alone(self.state):
-                sweep = self._write()
-                self._track(sweep)
+            with self._signals(), alone(self.state):
+                if self.state.stop.is_set():
+                    raise Interrupted
+                sweep = self._write()  # whole, whatever comes meanwhile
+                with self._signals(at_once=True):
+                    self._track(sweep)
         finally:
             try:
                 if self.tracking is not None:
@@ -157,14 +161,14 @@ class _Run:
         return worker, at_once, actor, evaluator.actors or fits
 
     @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """A first Ctrl-C (or SIGTERM) stops cleanly; a second one at once."""
+    def _signals(self, at_once: bool = False) -> Iterator[None]:
+        """A first Ctrl-C (or SIGTERM) stops cleanly, a second one at once; with `at_once`, the first one too."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def ask(number: int, frame: Any) -> None:
-            if self.state.stop.is_set():
+            if at_once or self.state.stop.is_set():
                 raise Interrupted
             self.state.stop.set()
             self.progress.say("stopping: what is finished is kept; once more stops at once")
@@ -203,28 +207,11 @@ class _Run:
         from raymc.sweep.tables import assemble
 
         began = time.perf_counter()
-        tables, pairs_done = assemble(self.connections, self.points)
+        tables, pairs_done, lacking = assemble(self.connections, self.points)
         pairs = self.connections.total_pairs()
         if pairs_done:
             stay(self.connections)
-        failures = [
-            {"kind": "minimum", "key": key, "name": self.state.name(key), "reason": reason}
-            for key, reason in self.state.failed_minima.items()
-        ]
-        several = len(self.spec.connectivity.curves) > 1
-        failures += [
-            {
-                "kind": "pair",
-                "key": f"{a}-{b}",
-                "name": f"{self.state.name(a)} - {self.state.name(b)}" + (f" ({curve})" if several else ""),
-                "reason": reason,
-            }
-            for (a, b, curve), reason in self.state.failed_pairs.items()
-        ]
-        failures += [
-            {"kind": "plane", "key": name, "name": name, "reason": reason}
-            for name, reason in self.state.failed_planes.items()
-        ]
+        failed = failures(self.state, tables["minima"]["key"], lacking)
         self.state.mark("tables", began)
         fits = list(self.connections.fits())
         fitted = sum(self.store.has(layout.CURVES, self.connections.fit_key(*one)) for one in fits)
@@ -238,7 +225,7 @@ class _Run:
             "seconds": time.perf_counter() - self.started,
             "stages": {name: round(value, 3) for name, value in self.state.seconds.items()},
         }
-        sweep = write_sweep(self.store, self.spec, tables, result, failures)
+        sweep = write_sweep(self.store, self.spec, tables, result, failed)
         sweep.connections = self.connections  # what they read of records needn't be read again
         return sweep
 

@@ -41,10 +41,13 @@ def share(state: State, kind: str, lacking: Callable[[], Runs], compute: Callabl
 
 @contextlib.contextmanager
 def alone(state: State) -> Iterator[None]:
-    """A block that one run of a sweep at a time is in: its tables are several files, and its view has one place."""
+    """A block that one run of a sweep at a time is in: its tables are several files, and its view has one place.
+
+    Where the run is asked to stop, it isn't waited for.
+    """
     while True:
         with state.claims.take(layout.SWEEPS, ("",), [state.spec.name]) as taken:
-            if not taken.held:
+            if not taken.held or state.stop.is_set():
                 yield
                 return
-        state.claims.wait(taken.held, f"the tables of {state.spec.name}")
+        state.claims.wait(taken.held, f"the tables of {state.spec.name}", stop=state.stop)

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dict[str, pd.DataFrame], int]:
-    """(the minima, profiles and barriers tables, the number of pairs that are whole on every row set and curve).
+def assemble(
+    connections: Connections, points: Mapping[str, Point]
+) -> tuple[dict[str, pd.DataFrame], int, list[tuple[str, str, str]]]:
+    """(the minima, profiles and barriers tables, the number of paths that are whole on every row set, the others).
+
+    A path is a pair along a curve, (a, b, curve); the others are those between minima that are there.
 
     Only finished minima and pairs are in them. Raises CorruptArtefact for a record that isn't what was written.
     """
@@ -34,13 +38,16 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
     }
     weak = {key for key in there if is_below(spec.connectivity.floor, key, evaluations, connections)}
     profiles: list[Profile] = []
-    whole_pairs = 0
+    whole_paths, lacking = 0, []
     for curve in spec.connectivity.curve_names:
         for a, b in connections.pairs(set(there)):
             found = [connections.profile(a, b, curve, split) for split in connections.heads(a, b)]
             whole = [profile for profile in found if profile is not None]
-            whole_pairs += len(whole) == len(found)
             profiles += whole
+            if len(whole) == len(found):
+                whole_paths += 1
+            else:
+                lacking.append((a, b, curve))
 
     def note(a: str, b: str) -> PairNote:
         same = connections.same_trajectory(a, b)
@@ -68,7 +75,7 @@ def assemble(connections: Connections, points: Mapping[str, Point]) -> tuple[dic
 
         planes = Planes(connections)
         tables |= {"planes": planes_frame(planes, metrics), "plane_marks": marks_frame(planes)}
-    return tables, whole_pairs
+    return tables, whole_paths, lacking
 
 
 def is_below(

@@ -76,8 +76,8 @@ class Tracking:
 
         where = self._asked or self._spec.tracking.uri or "storage"
         digest, receipt = state_digest(sweep, where), receipt_path(self._store, self._spec.name)
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            kept = json.loads(receipt.read_text())
+        with contextlib.suppress(OSError, RaymcError, ValueError, KeyError):
+            kept = json.loads(self._store.read_file(receipt))
             if kept["digest"] == digest:
                 return kept["shown"]
         self._stop_watching()

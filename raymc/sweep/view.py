@@ -32,13 +32,14 @@ RECEIPT = "tracked.json"
 
 
 def make_tracker(spec: SweepSpec, store: Store, tracking: str | None) -> MlflowTracker:
-    """MLflow at the URI asked for, else as the spec says, else in sqlite under the storage."""
+    """MLflow at the URI asked for, else as the spec says, else in sqlite under the storage. Raises StorageFault."""
+    from raymc.store.identity import identity
     from raymc.tracking.mlflow import MlflowTracker
 
-    uri = tracking or spec.tracking.uri
+    uri, own = tracking or spec.tracking.uri, identity(store.objects)
     if uri:
-        return MlflowTracker(uri, spec.tracking.experiment)
-    return MlflowTracker.under(store.root, spec.tracking.experiment)
+        return MlflowTracker(uri, spec.tracking.experiment, own)
+    return MlflowTracker.under(store.root, spec.tracking.experiment, own)
 
 
 def minimum_view(
@@ -235,7 +236,7 @@ def state_digest(sweep: Sweep, where: str) -> str:
     """What a complete view is made of: as long as it is the same in the same place, the tracker needs no look."""
     manifest = json.loads((sweep.store.root / layout.SWEEPS / sweep.name / layout.MANIFEST).read_text())
     manifest.pop("result.json", None)
-    return key_of([1, where, sweep.spec.tracking.experiment, manifest, sweep.failures])
+    return key_of([2, where, sweep.spec.tracking.experiment, manifest, sweep.failures])
 
 
 def flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:

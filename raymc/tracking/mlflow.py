@@ -21,7 +21,7 @@ from raymc.tracking.database import make_database, sqlite_path
 from raymc.tracking.experiment import experiment_id
 from raymc.tracking.models import models_of, put_model
 from raymc.tracking.notes import running_note
-from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, SWEEP, Record
+from raymc.tracking.records import COMPLETE, CURVE, KIND, MINIMUM, STORAGE, SWEEP, Record
 from raymc.tracking.runs import beyond_repair, is_right, oldest, quoted, reachable_files, source
 from raymc.tracking.table import SHARED, TRAINING_MODE, table_key, table_state
 from raymc.tracking.tracker import MinimumView, SweepView, SystemSample, TrackingError
@@ -38,10 +38,13 @@ TABLES = "mlflow.loggedArtifacts"
 class MlflowTracker:
     """Shows sweeps in one MLflow experiment. Its methods raise TrackingError, and never wait long for a dead server."""
 
-    def __init__(self, uri: str, experiment: str, artifact_root: str | Path | None = None):
-        """`artifact_root`: where a new experiment keeps its files; left out: beside a sqlite file, else as the server
-        decides."""
-        self.uri, self.experiment = uri, experiment
+    def __init__(self, uri: str, experiment: str, storage: str, artifact_root: str | Path | None = None):
+        """`storage`: the identity of the storage whose sweeps these are; others may show theirs in the same place.
+
+        `artifact_root`: where a new experiment keeps its files; left out: beside a sqlite file, else as the server
+        decides.
+        """
+        self.uri, self.experiment, self._storage = uri, experiment, storage
         self._database = sqlite_path(uri)
         if artifact_root is None and self._database is not None:
             artifact_root = self._database.parent / "mlartifacts"
@@ -53,10 +56,10 @@ class MlflowTracker:
         self.beats = 0
 
     @classmethod
-    def under(cls, storage: str | Path, experiment: str) -> MlflowTracker:
+    def under(cls, folder: str | Path, experiment: str, storage: str) -> MlflowTracker:
         """The default place of a storage folder: mlflow.db and mlartifacts/ inside it."""
-        root = Path(storage).absolute()
-        return cls(f"sqlite:///{root / 'mlflow.db'}", experiment, root / "mlartifacts")
+        root = Path(folder).absolute()
+        return cls(f"sqlite:///{root / 'mlflow.db'}", experiment, storage, root / "mlartifacts")
 
     @property
     def where(self) -> str:
@@ -80,7 +83,7 @@ class MlflowTracker:
 
     def minimum(self, sweep: str, view: MinimumView) -> None:
         with self._under(sweep) as parent:
-            record = records.minimum_record(view, sweep)
+            record = records.minimum_record(view, sweep, self._storage)
             self._put(record, self._find(record.identity), parent=parent)
 
     def system(self, sweep: str, sample: SystemSample) -> None:
@@ -105,7 +108,7 @@ class MlflowTracker:
         self.prepare()
         with calling(self.uri):
             parents, minima = self._runs_of(view.name)
-            record = records.sweep_record(view)
+            record = records.sweep_record(view, self._storage)
             parent = oldest(parents)
             right = parent is not None and is_right(parent, record)
             if parent is None or not right:
@@ -113,7 +116,7 @@ class MlflowTracker:
                 parent = self._renew(parent, record, anew=bool(stray))
             self._trash(parents, keep=parent)
             for minimum in (*view.minima, *view.backbones):
-                child = records.minimum_record(minimum, view.name)
+                child = records.minimum_record(minimum, view.name, self._storage)
                 self._put(child, minima.pop(minimum.key, []), parent.info.run_id)
             for left in minima.values():
                 self._trash(left)
@@ -146,9 +149,10 @@ class MlflowTracker:
         return self._mlflow
 
     def _open_parent(self, sweep: str) -> str:
-        found = oldest(self._find(records.sweep_identity(sweep)))
+        identity = records.sweep_identity(sweep, self._storage)
+        found = oldest(self._find(identity))
         if found is None:
-            tags = {**records.sweep_identity(sweep), **source(), NOTE: running_note()}
+            tags = {**identity, **source(), NOTE: running_note()}
             found = self._client.create_run(self._experiment_id, tags=tags, run_name=sweep)
         elif found.info.status != "RUNNING":
             self._client.update_run(found.info.run_id, status="RUNNING")
@@ -275,7 +279,7 @@ class MlflowTracker:
         """A sweep's parent runs and, by key, the runs of its minima; more than one where creation was cut off."""
         parents: list[Run] = []
         minima: dict[str, list[Run]] = {}
-        for run in self._find({SWEEP: sweep}):
+        for run in self._find({SWEEP: sweep, STORAGE: self._storage}):
             if run.data.tags.get(KIND) == "sweep":
                 parents.append(run)
             elif MINIMUM in run.data.tags:
@@ -302,5 +306,6 @@ class MlflowTracker:
 
     def _put_table(self, view: SweepView) -> None:
         """A table of the sweep's minima with the columns that tell most, as a view that a link opens."""
-        state = table_state(view.name, view.columns)
-        self._client.set_experiment_tag(self._experiment_id, f"{SHARED}{table_key(view.name)}", json.dumps(state))
+        state = json.dumps(table_state(view.name, self._storage, view.columns))
+        key = table_key(view.name, self._storage)
+        self._client.set_experiment_tag(self._experiment_id, f"{SHARED}{key}", state)

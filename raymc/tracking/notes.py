@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raymc.tracking.table import TRAINING_MODE, table_key
+from raymc.tracking.table import TRAINING_MODE
 from raymc.tracking.tracker import MatrixView, MinimumView, SweepView
 
 TABLE_LIMIT = 12  # minima; a larger matrix is a picture
 VALUES_LIMIT = 8
 HERE = "#/experiments/EXPERIMENT/runs/RUN"  # in links of a description: where its run's page is
+TABLE = "TABLE-OF-MINIMA"  # likewise: the key of its view
 LENGTH_LIMIT = 7500  # characters; MLflow takes 8000 in a tag
 
 
@@ -50,7 +51,7 @@ def _links(view: SweepView) -> str:
     named += [(name, name.split(".")[0].capitalize()) for name in pictures[:2]]
     links = [f"[{title}]({HERE}/artifacts/{name}{TRAINING_MODE})" for name, title in named]
     if view.columns:
-        table = f"{HERE.replace('/RUN', '')}{TRAINING_MODE}&viewStateShareKey={table_key(view.name)}"
+        table = f"{HERE.replace('/RUN', '')}{TRAINING_MODE}&viewStateShareKey={TABLE}"
         links.insert(bool(view.pages), f"[Minima as a table]({table})")
     return " · ".join(links)
 

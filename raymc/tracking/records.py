@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from raymc.specs.secrets import without_secrets
-from raymc.tracking.notes import HERE, minimum_note, sweep_note
+from raymc.tracking.notes import HERE, TABLE, minimum_note, sweep_note
+from raymc.tracking.table import table_key
 from raymc.tracking.tracker import DatasetView, MinimumView, SweepView, Value
 
-KIND, SWEEP, MINIMUM = "raymc.kind", "raymc.sweep", "raymc.minimum"
+KIND, SWEEP, MINIMUM, STORAGE = "raymc.kind", "raymc.sweep", "raymc.minimum", "raymc.storage"
 COMPLETE, CURVE = "raymc.complete", "raymc.curve"
 OWN_TAGS = ("raymc.", "mlflow.")
 
@@ -64,20 +65,21 @@ class Record:
         return max((point.step for point in self.points if point.name == metric), default=0)
 
 
-def sweep_identity(sweep: str) -> dict[str, str]:
-    return {KIND: "sweep", SWEEP: sweep}
+def sweep_identity(sweep: str, storage: str) -> dict[str, str]:
+    """Sweeps of one name are one sweep where they share a storage: others share an MLflow with this one."""
+    return {KIND: "sweep", SWEEP: sweep, STORAGE: storage}
 
 
-def minimum_identity(sweep: str, key: str, kind: str = "minimum") -> dict[str, str]:
-    return {KIND: kind, SWEEP: sweep, MINIMUM: key}
+def minimum_identity(sweep: str, storage: str, key: str, kind: str = "minimum") -> dict[str, str]:
+    return {KIND: kind, SWEEP: sweep, STORAGE: storage, MINIMUM: key}
 
 
-def minimum_record(view: MinimumView, sweep: str) -> Record:
+def minimum_record(view: MinimumView, sweep: str, storage: str) -> Record:
     tags = {**view.tags, "raymc.uri": view.uri, "mlflow.note.content": minimum_note(view, sweep)}
     if view.reason:
         tags["raymc.reason"] = view.reason
     return Record(
-        identity=minimum_identity(sweep, view.key, view.kind),
+        identity=minimum_identity(sweep, storage, view.key, view.kind),
         name=view.name,
         params=_params(view.params),
         metrics=_metrics(view.metrics),
@@ -91,12 +93,12 @@ def minimum_record(view: MinimumView, sweep: str) -> Record:
     )
 
 
-def sweep_record(view: SweepView) -> Record:
+def sweep_record(view: SweepView, storage: str) -> Record:
     axes = {f"raymc.axis.{name}": ", ".join(map(str, values)) for name, values in view.axes.items()}
     tags = {**axes, **view.tags, "mlflow.note.content": sweep_note(view)}
     tags |= {name: value for name, value in (("raymc.uri", view.uri), ("raymc.reason", view.reason)) if value}
     return Record(
-        identity=sweep_identity(view.name),
+        identity=sweep_identity(view.name, storage),
         name=view.name,
         params=_params(view.params),
         metrics=_metrics(view.metrics),
@@ -111,6 +113,7 @@ def placed(record: Record, page: str) -> Record:
     """The record with links in its description that lead to this run's page."""
     runs = page.rsplit("/", 1)[0]
     note = record.tags["mlflow.note.content"].replace(HERE, page).replace(HERE.rsplit("/", 1)[0], runs)
+    note = note.replace(TABLE, table_key(record.identity[SWEEP], record.identity[STORAGE]))
     return replace(record, tags={**record.tags, "mlflow.note.content": note[:TAG_LENGTH]})
 
 

@@ -9,17 +9,18 @@ SHARED = "mlflow.sharedViewState."
 TRAINING_MODE = "?workflowType=machine_learning"  # MLflow's pages for models that are trained, not those for agents
 
 
-def table_key(sweep: str) -> str:
+def table_key(sweep: str, storage: str) -> str:
     """The key under which a link names the view of one sweep."""
-    return "raymc-" + hashlib.sha256(sweep.encode()).hexdigest()[:12]
+    return "raymc-" + hashlib.sha256(f"{sweep} {storage}".encode()).hexdigest()[:12]
 
 
-def table_state(sweep: str, columns: tuple[str, ...]) -> dict[str, Any]:
+def table_state(sweep: str, storage: str, columns: tuple[str, ...]) -> dict[str, Any]:
     """What MLflow's page of runs restores. `columns`: `metrics.NAME`, `params.NAME` or `tags.NAME`."""
     selected = [f"{kind}.`{name}`" for kind, name in (column.split(".", 1) for column in columns)]
     quote = '"' if "'" in sweep else "'"
     return {
-        "searchFilter": f"tags.`raymc.sweep` = {quote}{sweep}{quote} and tags.`raymc.kind` = 'minimum'",
+        "searchFilter": f"tags.`raymc.sweep` = {quote}{sweep}{quote} and tags.`raymc.kind` = 'minimum' "
+        f"and tags.`raymc.storage` = '{storage}'",
         "orderByKey": "metrics.`barrier_mean`",  # by time, MLflow would fold the minima under their sweep
         "orderByAsc": False,
         "startTime": "ALL",

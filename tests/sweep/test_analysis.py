@@ -88,7 +88,7 @@ def made(spec: SweepSpec, store: Store, loss: Loss, accuracy: Accuracy, table: C
             body |= {"row_file": write_rows(store, group, f"{task.a}-{task.b}", table(*ends, split, heights))}
             found.put(Profile.model_validate({**NUMBERS, **body}))
     assert found.missing_endpoints(set(points)) == found.missing_pairs(set(points)) == ([], [])
-    tables, _ = assemble(found, points)
+    tables, _, _ = assemble(found, points)
     write_sweep(store, spec, tables, {"minima": {}, "pairs": {}}, [])
     return open_sweep(spec.name, storage=store.uri)
 

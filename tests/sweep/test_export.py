@@ -119,7 +119,7 @@ def ran(spec: SweepSpec, store: Store) -> Sweep:
         }
         for found in evaluator.pair(task, ends):
             connections.put(found)
-    tables, _ = assemble(connections, points)
+    tables, _, _ = assemble(connections, points)
     return write_sweep(store, spec, tables, {}, [])
 
 

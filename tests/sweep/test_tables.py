@@ -86,8 +86,9 @@ def test_tables_of_two_tasks_with_their_own_heads(store: Store):
     keys = [point.trial.key for point in spec.points]
     found = connections(spec, store)
     complete(found, keys)
-    tables, whole = assemble(connections(spec, store), {point.trial.key: point for point in spec.points})
+    tables, whole, lacking = assemble(connections(spec, store), {point.trial.key: point for point in spec.points})
     assert whole == found.total_pairs() == 4
+    assert not lacking
     minima = tables["minima"]
     assert list(minima["key"]) == keys
     assert list(minima["nli.validation_accuracy"][:2]) == [0.9, 0.6]
@@ -133,7 +134,7 @@ def test_minima_below_the_floor_count_in_no_conclusion(store: Store, floor: Any,
     points = {point.trial.key: point for point in spec.points}
     found = connections(spec, store)
     complete(found, list(points))
-    tables, _ = assemble(found, points)
+    tables, _, _ = assemble(found, points)
     below = {list(points)[i] for i in weak}
     assert set(tables["minima"]["key"][tables["minima"]["below_floor"]]) == below
     barriers = tables["barriers"]

@@ -37,6 +37,7 @@ from raymc.tracking.tracker import (
 )
 
 NAN = float("nan")
+OURS = "0" * 12  # the identity of the storage whose sweeps are shown
 
 
 class Picture:
@@ -94,7 +95,7 @@ def storage(tmp_path_factory, database) -> Path:
 
 @pytest.fixture
 def tracker(storage, request):
-    with contextlib.closing(MlflowTracker.under(storage, request.node.name)) as tracker:
+    with contextlib.closing(MlflowTracker.under(storage, request.node.name, OURS)) as tracker:
         yield tracker
 
 
@@ -188,7 +189,7 @@ def test_a_second_sync_changes_nothing_and_draws_nothing(tracker, storage):
     def never():
         raise AssertionError("drawn again")
 
-    again = MlflowTracker.under(storage, tracker.experiment)
+    again = MlflowTracker.under(storage, tracker.experiment, OURS)
     assert again.sync(sweep(figures={"heatmap.png": never})) == address
     after = runs(tracker)
     assert [run.to_dictionary() for run in before[0]] == [run.to_dictionary() for run in after[0]]
@@ -241,7 +242,7 @@ def test_a_mean_barrier_that_changes_is_right_in_the_run_and_in_its_model(tracke
     [("learning_rate=0.001 order=1", "alpha learning_rate=0,001 order=1"), ('a/b: "c"', "alpha a-b- -c-")],
 )
 def test_names_of_models_are_acceptable(name, told):
-    assert model_name(records.minimum_record(minimum(0, name=name), "alpha")) == told
+    assert model_name(records.minimum_record(minimum(0, name=name), "alpha", OURS)) == told
 
 
 def test_minima_show_while_the_sweep_runs(tracker):
@@ -279,14 +280,14 @@ class Mortal:
 
 def test_killed_after_any_call_the_next_sync_repairs_all(storage):
     for fatal in range(100):
-        tracker = MlflowTracker.under(storage, f"killed after {fatal}")
+        tracker = MlflowTracker.under(storage, f"killed after {fatal}", OURS)
         tracker.prepare()
         tracker._mlflow = Mortal(tracker._mlflow, fatal)
         try:
             tracker.minimum("alpha", minimum(0))
             tracker.sync(sweep())
         except Killed:
-            MlflowTracker.under(storage, tracker.experiment).sync(sweep())
+            MlflowTracker.under(storage, tracker.experiment, OURS).sync(sweep())
             check(tracker, sweep())
         else:
             break
@@ -297,8 +298,8 @@ def test_runs_made_twice_become_one(tracker):
     tracker.prepare()
     client, experiment = tracker._mlflow, tracker._experiment_id
     for _ in range(2):
-        parent = client.create_run(experiment, tags=records.sweep_identity("alpha")).info.run_id
-        tags = {**records.minimum_identity("alpha", minimum(0).key), "mlflow.parentRunId": parent}
+        parent = client.create_run(experiment, tags=records.sweep_identity("alpha", OURS)).info.run_id
+        tags = {**records.minimum_identity("alpha", OURS, minimum(0).key), "mlflow.parentRunId": parent}
         client.create_run(experiment, tags=tags, start_time=int(time.time() * 1000) - 12500)
     tracker.sync(sweep())
     check(tracker, sweep())
@@ -376,6 +377,25 @@ def test_two_sweeps_share_a_minimum(tracker):
     assert Counter(run.data.tags["raymc.sweep"] for run in found) == {"alpha": 3, "beta": 4}
 
 
+def test_sweeps_of_one_name_on_two_storages_keep_their_runs(storage):
+    """Two people show a sweep of the same name in one experiment, before and while theirs runs."""
+    alice, bob = (MlflowTracker.under(storage, "shared", whose) for whose in ("a" * 12, "b" * 12))
+    one, other = sweep(count=3), sweep(uri="/bob/sweeps/alpha")
+    kept = {alice.sync(one): "/store/sweeps/alpha"}
+    bob.minimum("alpha", minimum(0))
+    kept[bob.sync(other)] = "/bob/sweeps/alpha"
+    assert alice.sync(one) in kept
+    client = MlflowClient(alice.uri)
+    found = client.search_runs([alice._experiment_id])
+    assert {run.info.run_id: run.data.tags["raymc.uri"] for run in found if run.info.run_id in kept} == kept
+    assert Counter(run.data.tags["raymc.storage"] for run in found) == {"a" * 12: 4, "b" * 12: 3}
+    for run_id in kept:  # each page links a table of its own
+        link = client.get_run(run_id).data.tags["mlflow.note.content"].split("viewStateShareKey=")[1].split(")")[0]
+        state = client.get_experiment(alice._experiment_id).tags[f"mlflow.sharedViewState.{link}"]
+        rows = client.search_runs([alice._experiment_id], json.loads(state)["searchFilter"])
+        assert {row.data.tags["mlflow.parentRunId"] for row in rows} == {run_id}
+
+
 def test_more_than_a_batch_holds(tracker):
     params = {f"p{i}": "x" * 700 if i == 0 else i for i in range(120)}
     curve = [{"step": step, "loss": 1 / step} for step in range(1, 2501)]
@@ -428,7 +448,7 @@ def test_passwords_reach_no_page(tracker, storage):
 
 
 def test_what_another_run_of_the_sweep_finished_stays_finished(storage):
-    tracker, other = (MlflowTracker.under(storage, "two at once") for _ in range(2))
+    tracker, other = (MlflowTracker.under(storage, "two at once", OURS) for _ in range(2))
     tracker.minimum("alpha", minimum(0))
     other.minimum("alpha", minimum(1))
     other.sync(sweep())
@@ -437,12 +457,12 @@ def test_what_another_run_of_the_sweep_finished_stays_finished(storage):
 
 
 def test_closing_before_a_sync_leaves_no_run_open(storage):
-    tracker = MlflowTracker.under(storage, "closed early")
+    tracker = MlflowTracker.under(storage, "closed early", OURS)
     tracker.minimum("alpha", minimum(0))
     tracker.close()
     tracker.close()
     assert runs(tracker)[0][0].info.status == "KILLED"
-    again = MlflowTracker.under(storage, "closed early")
+    again = MlflowTracker.under(storage, "closed early", OURS)
     again.minimum("alpha", minimum(1))
     assert runs(tracker)[0][0].info.status == "RUNNING"
     again.sync(sweep())
@@ -457,7 +477,7 @@ def test_a_deleted_experiment_is_told(tracker):
 
 
 def refuses(uri: str, match: str, within: float = 10.0) -> None:
-    tracker = MlflowTracker(uri, "raymc")
+    tracker = MlflowTracker(uri, "raymc", OURS)
     for call in (tracker.prepare, lambda: tracker.minimum("alpha", minimum(0)), lambda: tracker.sync(sweep())):
         begin = time.monotonic()
         with pytest.raises(TrackingError, match=match) as error:
@@ -485,7 +505,9 @@ def test_a_server_that_is_down_or_silent(monkeypatch, capfd):
 
 def test_two_processes_make_one_database_and_say_nothing(tmp_path):
     (tmp_path / "mlflow.db.new-1").write_text("left by a process that died")
-    program = f"from raymc.tracking.mlflow import MlflowTracker; MlflowTracker.under({str(tmp_path)!r}, 'x').prepare()"
+    program = (
+        f"from raymc.tracking.mlflow import MlflowTracker; MlflowTracker.under({str(tmp_path)!r}, 'x', '').prepare()"
+    )
     command = [sys.executable, "-W", "error", "-c", program]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
     assert [process.communicate(timeout=120)[0] for process in both] == [b"", b""]
@@ -522,7 +544,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
         port = free.getsockname()[1]
     database(tmp_path / "served.db")
     uri, told = f"http://person:secret@127.0.0.1:{port}", []
-    tracker, other = MlflowTracker(uri, "served"), MlflowTracker(uri, "served")
+    tracker, other = MlflowTracker(uri, "served", OURS), MlflowTracker(uri, "served", OURS)
     live = BackgroundTracker(other, told.append, patience=60)
     with serving(tmp_path, port):
         tracker.minimum("alpha", minimum(0))
@@ -547,7 +569,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
             synced.result(60)
             live.close()
             address = tracker.sync(sweep())
-            beta = MlflowTracker(uri, "served")
+            beta = MlflowTracker(uri, "served", OURS)
             assert tracker.sync(sweep()) == address
             assert beta.sync(sweep("beta")) == synced.result()
             client = MlflowClient(f"http://127.0.0.1:{port}")
@@ -563,7 +585,7 @@ def test_a_server_that_dies_and_comes_back(tmp_path, database, monkeypatch):
             assert [(point.step, point.value) for point in samples] == [(0, 50.0), (1, 60.0)]
             client.create_experiment("elsewhere", artifact_location="file:///no/such/folder")
             with pytest.raises(TrackingError, match="a folder of the server's"):
-                MlflowTracker(uri, "elsewhere").sync(sweep())
+                MlflowTracker(uri, "elsewhere", OURS).sync(sweep())
             assert not Path("/no/such/folder").exists()  # nor was it made here
     assert told[-1].startswith("MLflow answers again, after ")
     [parent] = [run for run in parents if run.info.run_name == "alpha"]

@@ -59,7 +59,7 @@ def written(place: Place, home: Path, task: PairTask, profiles: list[Profile]) -
         connections.put(*(one for found in some for one in found))
         count += len(some)
     write, began = store.seconds - wrote, time.perf_counter()
-    tables, whole = assemble(connections, place.points)
+    tables, whole, _ = assemble(connections, place.points)
     sweep = write_sweep(store, spec, tables, {"pairs": {"total": whole}}, [])
     sweep.connections = connections
     of_tables = time.perf_counter() - began
