@@ -199,11 +199,20 @@ class Endpoints:
             head = self.take(model, Wanted(wanted.layout, wanted.lender, wanted.labels)).vector.cpu()
             self._recent.append(wanted)
         pinned = self._two and torch.device(self._device).type == "cuda"
-        vector = model.read_straight(folder, made.trial, made.labels, head, order, checks, pinned)
+
+        def read() -> torch.Tensor | None:
+            vector = model.read_straight(folder, made.trial, made.labels, head, order, checks, pinned)
+            if vector is None and not straight:
+                vector = model.read(folder, made.trial, made.labels, head, order, checks)
+            return vector
+
+        try:
+            vector = read()
+        except CorruptArtefact as fault:
+            self._store.mend_copy(fault)
+            vector = read()
         if vector is None:
-            if straight:
-                return None
-            vector = model.read(folder, made.trial, made.labels, head, order, checks)
+            return None
         with self._lock:
             self.loads += 1
         return Endpoint(vector, weights)
@@ -263,4 +272,4 @@ class _Checks:
             raise CorruptArtefact(layout.MINIMA, self.key, f"{name} is not what was written (SHA-256 differs)")
 
     def whole(self) -> None:
-        self.store.verify(layout.MINIMA, self.key, deep=True)
+        self.store.check_copy(layout.MINIMA, self.key)

@@ -93,6 +93,24 @@ class Mirror:
             self._here.add((kind, key))
         return place
 
+    def renew(self, kind: str, key: str) -> Path:
+        """As folder, fetched from the storage whatever this machine has: the old copy stays until the new is whole."""
+        while True:
+            self.forget(kind, key)
+            manifest = self.manifest(kind, key)
+            if manifest is None:
+                return self.folder(kind, key)
+            content, place = manifest.read_bytes(), self.root / kind / key
+            try:
+                with self._lock(kind, key):
+                    self._download(kind, key, content, place)
+            except CorruptArtefact:
+                if self.objects.get(_manifest(kind, key)) == content:  # else it was made anew meanwhile
+                    raise
+            else:
+                self._here.add((kind, key))
+                return place
+
     def file(self, kind: str, key: str, name: str) -> bytes | None:
         """One file of a folder as the storage has it, None where it is missing. Not checked."""
         manifest = self.manifest(kind, key)
@@ -148,7 +166,10 @@ class Mirror:
             self.objects.put(f"{target}/{layout.MANIFEST}", manifest)
             self.objects.delete(_manifest(kind, key))
             home = f"{kind}/{key}"
-            self._each(lambda name: self.objects.move(name, target + name[len(home) :]), self.objects.list(home))
+            with contextlib.suppress(CorruptArtefact):  # else all that is there, as nobody knows which attempt it was
+                home += f"/{_parsed(kind, key, manifest)['at']}"  # another attempt may be on its way up
+            moved, start = self.objects.list(home), len(f"{kind}/{key}")
+            self._each(lambda name: self.objects.move(name, target + name[start:]), moved)
         self.forget(kind, key)
 
     def forget(self, kind: str, key: str) -> None:

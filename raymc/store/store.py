@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from raymc.specs.errors import CorruptArtefact
 from raymc.specs.keys import canonical
 from raymc.store import layout
 from raymc.store.records import FILES, Records
+
+_LOG = logging.getLogger("raymc.store")
 
 
 class Store(Records):
@@ -109,33 +112,55 @@ class Store(Records):
                 raise
 
     def set_aside(self, kind: str, key: str) -> Path | None:
-        """As Records.set_aside. A mirror's folder that is damaged on this machine's disk alone is only fetched anew."""
-        path = self.root / kind / key
-        if self.mirror is None or path.suffix in FILES:
-            return super().set_aside(kind, key)
-        damaged = False
-        if path.exists():
-            try:
-                self._check(kind, key, path, deep=True)
-            except CorruptArtefact:
-                damaged = True
+        """As Records.set_aside, whole or not: see `is_damaged`."""
         place = super().set_aside(kind, key)
-        self.mirror.forget(kind, key)
-        if damaged:
-            with contextlib.suppress(CorruptArtefact):
-                if self.folder(kind, key).exists():
-                    return place
-        target = place or self._aside(kind, key)
-        self.mirror.put_aside(kind, key, self._name(target))
-        return target
+        if self.mirror is not None and Path(key).suffix not in FILES:
+            place = place or self._aside(kind, key)
+            self.mirror.put_aside(kind, key, self._name(place))
+        return place
+
+    def is_damaged(self, fault: CorruptArtefact) -> bool:
+        """Whether what someone found damaged is so, by a fresh look at all of it in the storage.
+
+        Else it is whole by now, as another run has made it anew, or one machine's own copy alone was damaged.
+        """
+        kind, key = fault.kind, fault.key
+        try:
+            if Path(key).suffix in FILES:
+                return self._file_is_damaged(kind, key)
+            self._check(kind, key, self.root / kind / key if self.mirror is None else self._renewed(kind, key), True)
+        except CorruptArtefact:
+            return True
+        return False
 
     def verify(self, kind: str, key: str, deep: bool = False, but: str = "") -> str:
         """The digest of a folder's content. Raises CorruptArtefact where a file is missing or differs.
 
         A file is hashed unless it last changed before the folder was finished, by its time of change; with `deep`,
-        always. `but`: the ending of files that aren't hashed here, since who reads them hashes what is read.
+        always. `but`: the ending of files that aren't hashed here, since who reads them hashes what is read. A mirror's
+        copy that is damaged is fetched anew.
         """
-        return self._check(kind, key, self.folder(kind, key), deep, but)
+        try:
+            return self._check(kind, key, self.folder(kind, key), deep, but)
+        except CorruptArtefact as fault:
+            return self.mend_copy(fault)
+
+    def check_copy(self, kind: str, key: str) -> None:
+        """As verify, deep, of what this machine has: a mirror's copy is left as it is. Raises CorruptArtefact."""
+        self._check(kind, key, self.folder(kind, key), deep=True)
+
+    def mend_copy(self, fault: CorruptArtefact) -> str:
+        """A folder was found damaged: as verify, deep, of a mirror's new copy. Raises CorruptArtefact."""
+        if self.mirror is None:
+            raise fault
+        digest = self._check(fault.kind, fault.key, self._renewed(fault.kind, fault.key), deep=True)
+        _LOG.warning("%s: this machine's copy alone was damaged and is fetched anew (%s)", fault, self.root)
+        return digest
+
+    def _renewed(self, kind: str, key: str) -> Path:
+        assert self.mirror is not None
+        with self._writing():
+            return self.mirror.renew(kind, key)
 
     def _check(self, kind: str, key: str, folder: Path, deep: bool, but: str = "") -> str:
         manifest = _manifest(kind, key, folder / layout.MANIFEST)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from raymc.connectivity.pairs import Connections
-from raymc.specs.errors import CorruptArtefact
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.naming import name_of
 from raymc.specs.progress import Progress
 from raymc.specs.sweep import Point, SweepSpec
@@ -15,6 +16,8 @@ from raymc.store.claims import Claims
 from raymc.store.store import Store
 from raymc.sweep.check import whole_minima
 from raymc.sweep.tracking import Tracking
+
+_OFTEN = 3
 
 
 @dataclass
@@ -39,6 +42,7 @@ class State:
     computed_minima: set[str] = field(default_factory=set)
     computed_pairs: int = 0  # each counted once a curve
     seconds: dict[str, float] = field(default_factory=dict)  # by stage; write: of all workers, within other stages
+    found_whole: Counter[tuple[str, str]] = field(default_factory=Counter)  # times that what was damaged was whole
     claims: Claims = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,8 +59,21 @@ class State:
         return name_of(self.points[key])
 
     def set_aside(self, error: CorruptArtefact) -> None:
-        place = self.store.set_aside(error.kind, error.key)
-        self.progress.say(f"corrupt, set aside and computed again: {error}" + (f" (now {place})" if place else ""))
+        """Set aside what is damaged; what is whole stays: another run, or machine, may have mended it since.
+
+        Raises RaymcError where the same thing is found damaged again and again while it is whole.
+        """
+        if self.store.is_damaged(error):
+            place = self.store.set_aside(error.kind, error.key)
+            self.progress.say(f"corrupt, set aside and computed again: {error}" + (f" (now {place})" if place else ""))
+            return
+        self.progress.say(f"found corrupt, but whole by now, so it is looked at again: {error}")
+        self.found_whole[error.kind, error.key] += 1
+        if self.found_whole[error.kind, error.key] >= _OFTEN:
+            raise RaymcError(
+                f"{error} ({_OFTEN} times, and each time the storage's was whole): look at the disk and memory of the "
+                "machine that reads it; what is finished is kept, the same command goes on"
+            )
 
     def mark(self, stage: str, began: float) -> None:
         self.add(stage, time.perf_counter() - began)

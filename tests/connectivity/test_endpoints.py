@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from raymc.connectivity.endpoints import Endpoints, Wanted
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.specs.errors import CorruptArtefact
+from raymc.store.mirror import Mirror
+from raymc.store.objects import Objects
+from raymc.store.store import Store
 from raymc.tasks.minima import Minima
 from raymc.tasks.points import PointModel
 
@@ -113,6 +117,25 @@ def test_reading_ahead_changes_no_result(master, keys, evaluator):
         arrived(ahead.endpoints)
         assert ahead.loads == 3
     assert not ahead.endpoints._coming
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_machine_s_own_damage_is_fetched_anew_from_object_storage(master, keys, model, tmp_path, ahead: bool):
+    key = keys["full"][0]
+    store = Store(tmp_path / "machine")
+    store.objects = Objects(tmp_path / "bucket")
+    store.mirror = Mirror(store.root, store.objects)
+    with store.create("minima", key) as folder:
+        shutil.copytree(master[0].folder("minima", key), folder, dirs_exist_ok=True)
+        (folder / "MANIFEST.json").unlink()
+    path = store.folder("minima", key) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    endpoints = holder(store, cache_bytes=2 * model.nbytes)
+    endpoints.ahead(model, [Wanted("one", key, LABELS)] if ahead else [])
+    found = endpoints.take(model, Wanted("one", key, LABELS))
+    assert torch.equal(found.vector, holder(master[0], cache_bytes=1).take(model, Wanted("one", key, LABELS)).vector)
 
 
 def test_damage_that_is_read_ahead_is_told_by_the_task_that_needs_it(store, keys, evaluator):

@@ -178,7 +178,7 @@ def test_in_any_object_of_a_storage(machine: Callable[[str], Store], tmp_path: P
 
 
 def test_in_any_file_of_a_mirror(machine: Callable[[str], Store]):
-    """What is damaged on this machine alone is noticed, or fetched anew; it is never used."""
+    """What is damaged on this machine alone is fetched anew; it is never used."""
     fill(machine("writer"))
     reader: Any = machine("reader")
     read_all(reader)
@@ -189,9 +189,4 @@ def test_in_any_file_of_a_mirror(machine: Callable[[str], Store]):
         path = reader.root / name
         content = path.read_bytes()
         path.write_bytes(list(flipped(content))[number % 3])
-        again = machine("reader")
-        try:
-            read_all(again)
-        except CorruptArtefact as error:
-            again.set_aside(error.kind, error.key)
-            read_all(machine("reader"))
+        read_all(machine("reader"))

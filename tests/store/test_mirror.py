@@ -175,12 +175,54 @@ def test_a_record_set_aside_on_one_machine_is_gone_on_the_other(machine: Machine
 def test_a_mirror_s_damaged_folder_is_fetched_anew(machine: Machine):
     make(machine("a"))
     there = machine("b")
-    (there.folder(KIND, KEY) / "model.safetensors").write_text("weighty")
+    damaged = there.folder(KIND, KEY) / "model.safetensors"
+    damaged.write_text("weighty")
     with pytest.raises(CorruptArtefact):
-        there.verify(KIND, KEY, deep=True)
-    assert there.set_aside(KIND, KEY) is not None
-    assert there.has(KIND, KEY)  # nothing is to be computed again
+        there.check_copy(KIND, KEY)
+    assert there.verify(KIND, KEY, deep=True) == machine("a").verify(KIND, KEY, deep=True)
+    assert damaged.read_text() == "weights"
+    (there.folder(KIND, KEY) / layout.MANIFEST).unlink()
+    assert machine("b").verify(KIND, KEY)
+    assert there.objects.list(layout.SET_ASIDE) == []
+
+
+def test_a_machine_s_damage_is_judged_by_what_the_storage_has(machine: Machine):
+    """An actor on one machine finds a fault, the driver on another decides what becomes of it."""
+    make(machine("a"))
+    fault, driver = CorruptArtefact(KIND, KEY, "model.safetensors is not what was written"), machine("driver")
+    assert not driver.is_damaged(fault)
+    (driver.folder(KIND, KEY) / "model.safetensors").write_text("weighty")  # its own copy says nothing either
+    assert not driver.is_damaged(fault)
+    assert (driver.folder(KIND, KEY) / "model.safetensors").read_text() == "weights"
+    damage(driver, one_object(driver, "model.safetensors"))
+    assert driver.is_damaged(fault)  # its own copy is still whole
+    driver.objects.delete(one_object(driver, f"{KEY}.json"))
+    assert driver.is_damaged(fault)
+
+
+def test_what_is_made_anew_during_a_look_is_not_damaged(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    here, there = machine("a"), machine("b")
+    make(here)
+    damage(here, one_object(here, "model.safetensors"))
+    inner = type(there.objects).download
+
+    def slow(self: Any, name: str, path: Path) -> str:
+        if name.endswith("model.safetensors") and not here.objects.list(layout.SET_ASIDE):
+            here.set_aside(KIND, KEY)
+            make(here)
+        return inner(self, name, path)
+
+    monkeypatch.setattr(type(there.objects), "download", slow)
+    assert not there.is_damaged(CorruptArtefact(KIND, KEY, "damaged"))
     assert there.verify(KIND, KEY, deep=True)
+
+
+def test_another_attempt_on_its_way_up_is_not_set_aside(machine: Machine):
+    store = machine("a")
+    make(store)
+    store.objects.put(f"{KIND}/{KEY}/another/model.safetensors", b"half")
+    store.set_aside(KIND, KEY)
+    assert store.objects.list(KIND) == [f"{KIND}/{KEY}/another/model.safetensors"]
 
 
 def test_a_mirror_s_damaged_records_are_fetched_anew(machine: Machine):

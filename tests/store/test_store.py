@@ -308,6 +308,20 @@ def test_what_is_set_aside_makes_room_and_is_kept(store: Store):
     assert again not in (None, aside)
 
 
+def test_what_another_run_made_anew_is_no_longer_damaged(store: Store):
+    """Two runs find one fault; the second hears of it late."""
+    flip(make(store) / "model.safetensors")
+    store.put(layout.PROFILES, "how", "a-b", {"loss": 1.0})
+    flip(store.root / layout.PROFILES / "how/a-b.json")
+    faults = [CorruptArtefact(layout.MINIMA, KEY, ""), CorruptArtefact(layout.PROFILES, "how/a-b.json", "")]
+    assert [store.is_damaged(fault) for fault in faults] == [True, True]
+    for fault in faults:
+        store.set_aside(fault.kind, fault.key)
+    make(store)
+    store.put(layout.PROFILES, "how", "a-b", {"loss": 1.0})
+    assert [store.is_damaged(fault) for fault in faults] == [False, False]
+
+
 def test_a_record_s_fault_says_what_to_set_aside(store: Store):
     store.put(layout.PROFILES, "how", "a-b", {"loss": 1.0})
     (store.root / layout.PROFILES / "how/a-b.json").write_text("{}")
