@@ -8,11 +8,12 @@ Work that is on a node that dies LOSSES times in a row without getting any furth
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from raymc.specs.errors import RaymcError, StorageFault
+from raymc.specs.errors import StorageFault
 
 LOSSES = 5
 """Nodes that a piece of work may lose in a row without getting any further."""
@@ -34,6 +35,7 @@ _BEGINNING = "worker actors failed to initialize"
 _INSIDE = ("error raised in its creation task",)
 _PROCESS = ("worker process has died", "ActorDiedError", "WorkerCrashedError", "died unexpectedly")
 _GONE = ("ObjectLostError", "ObjectReconstructionFailed", "ObjectFetchTimedOut", "OwnerDiedError", "object is lost")
+_KEPT = "; what is finished is kept, and the same command goes on from there once there is room"
 _FULL = ("No space left on device", "StorageFull", "Disk quota exceeded")
 
 
@@ -64,19 +66,23 @@ def objects_lost(error: BaseException) -> bool:
     return any(sign in f"{type(one).__name__}: {one}" for one in _chain(error) for sign in _GONE)
 
 
-def disk_full(error: BaseException, storage: str) -> RaymcError | None:
+def disk_full(error: BaseException, storage: str) -> StorageFault | None:
     """What to tell a person where an error says that there is no room left to write, or no storage to reach."""
     for one in _chain(error):
-        if isinstance(one, StorageFault) and not any(sign in str(one) for sign in _FULL):
-            return one
+        if isinstance(one, StorageFault):
+            full = any(sign in str(one) for sign in _FULL) and "is kept" not in str(one)
+            return StorageFault(f"{one}{_KEPT}") if full else one
         code = one.errno if isinstance(one, OSError) else None
         if code in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(one) for sign in _FULL):
             where = getattr(one, "filename", None) or storage
-            return RaymcError(
-                f"storage {storage}: no space left on device (writing {where}); what is finished is kept, and the same "
-                "command goes on from there once there is room"
-            )
+            return StorageFault(f"storage {storage}: no space left on device (writing {where}){_KEPT}")
     return None
+
+
+def halted(error: BaseException, storage: str) -> StorageFault | None:
+    """As `disk_full`, with the name of the machine that this process runs on: others may have room, or a way there."""
+    found = disk_full(error, storage)
+    return None if found is None else StorageFault(f"machine {socket.gethostname()}: {found}")
 
 
 def last_line(text: str) -> str:

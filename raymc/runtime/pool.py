@@ -23,7 +23,7 @@ from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.runtime.actor import Ends, EvaluatorSettings, Report, Work
 from raymc.runtime.crew import Crew
 from raymc.runtime.losses import LOSSES, Loss, Tries, loss_of
-from raymc.specs.errors import CorruptArtefact, RaymcError
+from raymc.specs.errors import CorruptArtefact, RaymcError, StorageFault
 from raymc.specs.progress import Progress
 from raymc.specs.trial import TrialSpec
 
@@ -90,14 +90,17 @@ class Pool:
         """Evaluate all tasks; the failed ones with their reasons. `done` is called in the driver as results come.
 
         A task whose actor dies is tried again, `retries` times at most. Once `stop` is set, what is in flight is
-        finished and nothing new begins. Raises RaymcError where no actor can be started.
+        finished and nothing new begins; so too where a machine can't use the storage, for which StorageFault is raised
+        then. Raises RaymcError where no actor can be started.
         """
+        halted: StorageFault | None = None
         waiting = deque((task, Tries(self._retries)) for task in tasks)
         failed: list[tuple[Single, RaymcError]] = []
         flying: dict[Any, tuple[Any, Single, Tries]] = {}
-        while flying or (waiting and not stop.is_set()):
-            self._crew.tend(len(waiting) + len(flying), stop)
-            while waiting and self._crew.idle and not stop.is_set():
+        while flying or (waiting and not stop.is_set() and halted is None):
+            if halted is None:
+                self._crew.tend(len(waiting) + len(flying), stop)
+            while waiting and self._crew.idle and not stop.is_set() and halted is None:
                 task, tries = waiting.popleft()
                 actor = self._crew.idle.pop()
                 flying[actor.evaluate.remote(task)] = (actor, task, tries)
@@ -115,12 +118,16 @@ class Pool:
                         self._progress.advance(False)
                     continue
                 self._crew.idle.append(actor)
-                if isinstance(result, RaymcError):
+                if isinstance(result, StorageFault):
+                    halted = halted or result
+                elif isinstance(result, RaymcError):
                     failed.append((task, result))
                     self._progress.advance(isinstance(result, CorruptArtefact))
                 else:
                     done(task, result)
                     self._progress.advance()
+        if halted is not None:
+            raise halted
         return failed
 
     # Pairs, in batches ------------------------------------------------------------------------------------------------
@@ -129,18 +136,20 @@ class Pool:
         """Score all that is missing; actors write profiles to the store themselves. `first`: any of the tasks.
 
         The pairs of a batch whose actor dies are tried again one by one, each `retries` times at most; once `stop` is
-        set, the batches in flight are finished. Raises RaymcError where the store can't be written or no actor can be
-        started.
+        set, the batches in flight are finished; so too where a machine can't use the storage, for which StorageFault is
+        raised then. Raises RaymcError where no actor can be started.
         """
+        halted: RaymcError | None = None
         order = arrange(pairs.missing, self._room(first, stop), self._crew.count)
         scheduler = Scheduler(order, self._crew.count, retries=self._retries, losses=LOSSES)
         flying: dict[Any, tuple[Any, list[PairTask]]] = {}
         asked = 0.0  # when an actor last got nothing to do
         coming: dict[Any, dict[tuple[int, int], list[PairTask]]] = {}
-        while scheduler.left and (flying or not stop.is_set()):
-            self._crew.tend(scheduler.left, stop)
+        while scheduler.left and (flying or not (stop.is_set() or halted)):
+            if halted is None:
+                self._crew.tend(scheduler.left, stop)
             now = time.monotonic()
-            while self._crew.idle and not stop.is_set() and now - asked > _ASK_AGAIN:
+            while self._crew.idle and not stop.is_set() and halted is None and now - asked > _ASK_AGAIN:
                 actor = self._crew.idle.pop()
                 batch = scheduler.next(actor, now)
                 if batch is None:
@@ -166,7 +175,8 @@ class Pool:
                     continue
                 self._crew.idle.append(actor)
                 if isinstance(report, RaymcError):
-                    raise report
+                    halted = halted or report
+                    continue
                 assert isinstance(report, Report)
                 self._writing[actor] = report.writing
                 if scheduler.done(actor, now, report.loads, report.seconds) is not None:
@@ -174,6 +184,8 @@ class Pool:
                         self._finish(pairs, task, error)
         for actor, _ in flying.values():  # what they repeat is done
             self._crew.drop(actor)
+        if halted is not None:
+            raise halted
 
     def _finish(self, pairs: Pairs, task: PairTask, error: RaymcError | None) -> None:
         pairs.done(task, error)
@@ -190,6 +202,8 @@ class Pool:
         room, loss = _result(actor.room.remote(task))
         if loss is not None:
             self._crew.drop(actor)
+        if isinstance(room, StorageFault):
+            raise room
         return room if isinstance(room, int) else 2
 
 
@@ -198,7 +212,8 @@ def _result(call: Any) -> tuple[Any, Loss | None]:
     try:
         return ray.get(call), None
     except RayTaskError as error:
-        return None, Loss("error", str(getattr(error, "cause", error)).strip().splitlines()[-1])
+        cause = getattr(error, "cause", error)
+        return None, Loss("error", (str(cause).strip().splitlines() or [type(cause).__name__])[-1])
     except RayError as error:
         return None, loss_of(error)
 

@@ -23,7 +23,7 @@ from ray.tune.stopper import Stopper
 from raymc.runtime.cluster import Shape
 from raymc.runtime.losses import Tries, disk_full, last_line, loss_of
 from raymc.runtime.trial import FAILED, GIVEN_UP, HALTED, Settings, Trial, tune_trial
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import StorageFault
 from raymc.specs.progress import Progress
 from raymc.store.store import Store
 
@@ -142,7 +142,8 @@ def run_trials(
 
     A trial whose process dies is run again up to `settings.retries` times and goes on from its checkpoint; one whose
     node is lost, for as long as it gets further (see raymc.runtime.losses). Once `stop` is set no trial goes on; what
-    is finished is in the store. `finished` is called in the driver. Raises RaymcError where the disk is full.
+    is finished is in the store. `finished` is called in the driver. Raises StorageFault where the storage can't
+    be written or reached.
     """
     live = _Live({trial.key: trial for trial in trials}, store, progress, stop, finished, settings.retries)
     number = id(live)
@@ -198,7 +199,7 @@ def _search(
     finally:
         shutil.rmtree(settings.scratch, ignore_errors=True)
     if live.halted:
-        raise RaymcError(live.halted)
+        raise StorageFault(live.halted)
     for trial in trials:
         if trial.done(store):
             live.failed.pop(trial.key, None)

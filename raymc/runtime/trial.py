@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from raymc.runtime.cluster import Shape
-from raymc.runtime.losses import disk_full
+from raymc.runtime.losses import halted
 from raymc.specs.errors import RaymcError
 from raymc.specs.model import Pretrained
 from raymc.specs.trial import TrialSpec
@@ -104,20 +104,20 @@ def _guarded(trial: Trial, settings: Settings, report: Callable[[dict[str, Any]]
 
 @contextlib.contextmanager
 def _told(settings: Settings, report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Faults that no other try can mend are reported, and where the disk is full, for all trials.
+    """Faults that no other try can mend are reported, and those of the storage, for all trials.
 
     Of several workers all report the same or none, which is so of a RaymcError: any other exception is raised there.
     """
     try:
         yield
     except RaymcError as error:
-        full = disk_full(error, settings.storage)
-        report({FAILED: str(full or error), HALTED: full is not None})
+        stop = halted(error, settings.storage)
+        report({FAILED: str(stop or error), HALTED: stop is not None})
     except Exception as error:
-        full = disk_full(error, settings.storage)
-        if full is None or settings.workers > 1:
+        stop = halted(error, settings.storage)
+        if stop is None or settings.workers > 1:
             raise
-        report({FAILED: str(full), HALTED: True})
+        report({FAILED: str(stop), HALTED: True})
 
 
 def _give_back_memory() -> None:

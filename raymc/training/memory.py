@@ -73,9 +73,7 @@ class Exhausted(Exception):
     """Memory ran out in a pass over so many rows. `fault`: what torch said, without the frames that hold memory."""
 
     def __init__(self, rows: int, fault: BaseException):
-        wanted = re.search(r"tried to allocate [\d.]+ \w+", str(fault), re.IGNORECASE)
-        why = wanted[0].lower() if wanted else (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-        super().__init__(f"a pass over {rows} row{'s' if rows != 1 else ''} doesn't fit the memory ({why})")
+        super().__init__(f"a pass over {rows} row{'s' if rows != 1 else ''} doesn't fit the memory ({shortage(fault)})")
         self.rows, self.fault = rows, fault.with_traceback(None)
 
 
@@ -84,6 +82,12 @@ def is_exhaustion(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def shortage(error: BaseException) -> str:
+    """What there was no room for, in a few words, by an error for which `is_exhaustion` holds."""
+    wanted = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
+    return wanted[0].lower() if wanted else (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def release() -> None:
