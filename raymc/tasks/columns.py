@@ -86,7 +86,8 @@ def _read_file(path: Path, task: TaskSpec) -> Columns:
             convert = reader.ConvertOptions(column_types=types, strings_can_be_null=False)
             table = reader.read_csv(path, reader.ReadOptions(block_size=1 << 26), parse, convert)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RaymcError(f"{path}: can't be read: {str(error).strip().splitlines()[0]}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RaymcError(f"{path}: can't be read: {reason}") from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise RaymcError(f"{path}: two columns are called {twice[0]!r}")
