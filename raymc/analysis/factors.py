@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from raymc.analysis.cells import above
+from raymc.analysis.regressor import LEVEL, ZERO, RegressorTest, basis_of, drawn_permutations, permute
 from raymc.specs.errors import RaymcError
 
 COLUMNS = (
@@ -18,10 +17,6 @@ COLUMNS = (
     *("effect_given_distance", "low_given_distance", "high_given_distance", "p_given_distance", "note"),
 )
 FEWEST = 4  # minima
-_LEVEL = 0.05  # of the tests that intervals invert
-_CELLS = 1 << 20  # of the permutations drawn at once: 8 MiB, held three times
-_NEAR = 1e-3  # relative: less is left of a square than a difference of squares tells to the last digits
-_ZERO = 1e-9  # relative: of a column that the others explain in full
 
 
 def factor_effects(
@@ -71,14 +66,14 @@ def factor_effects(
         raise RaymcError("factor effects: no factor differs in some pairs and not in others; add minima or axes")
     names = list(columns)
     factors = np.column_stack([columns[name] for name in names])
-    draws, exact = _permutations(size, permutations, seed)
+    draws, exact = drawn_permutations(size, permutations, seed)
     alone = _Regression(factors, heights, there, size)
     beside = _Regression(np.column_stack([factors, far]), heights, there, size) if far is not None else None
     whole, given = [alone.test(k) for k in range(len(names))], []
     if far is not None and beside is not None:
         given = [beside.test(k) for k in range(len(names) + 1)]
         whole.append(_Regression(far[:, None], heights, there, size).test(0))
-    _draw([*whole, *given], draws, there, size)
+    permute([*whole, *given], draws, there, size)
     rows = []
     for k, name in enumerate(names):
         apart = there & (columns[name] > 0)
@@ -89,7 +84,7 @@ def factor_effects(
             row |= given[k].found(*COLUMNS[10:14])
         row |= whole[k].found("effect", "low", "high", "p_value") | {"explained": alone.explained(k)}
         row["note"] = "the pairs there are don't separate it from the others" if math.isnan(row["effect"]) else ""
-        if row["least"] > _LEVEL:
+        if row["least"] > LEVEL:
             row["note"] = f"no test: with these {size} minima p_value can't be below {row['least']:.2g}"
         rows.append(row)
     if distance and far is None:
@@ -123,120 +118,27 @@ class _Regression:
 
     def __init__(self, regressors: np.ndarray, heights: np.ndarray, there: np.ndarray, size: int):
         centred = heights - heights[there].mean()
-        if np.abs(centred[there]).max() <= _ZERO * np.abs(heights[there]).max():  # all alike: rounding explains nothing
+        if np.abs(centred[there]).max() <= ZERO * np.abs(heights[there]).max():  # all alike: rounding explains nothing
             centred = np.where(there, 0.0, centred)
         self.x, self.y, self.there, self.size = regressors, centred, there, size
         self.r2 = _r2(regressors[there], centred[there])
 
-    def test(self, k: int) -> _Test:
+    def test(self, k: int) -> RegressorTest:
         """Of regressor k."""
-        return _Test(self.x[:, k], _with_one(np.delete(self.x, k, axis=1)), self.y, self.there, self.size)
+        return RegressorTest(self.x[:, k], _with_one(np.delete(self.x, k, axis=1)), self.y, self.there, self.size)
 
     def explained(self, k: int) -> float:
         return self.r2 - _r2(np.delete(self.x, k, axis=1)[self.there], self.y[self.there])
-
-
-class _Test:
-    """Of a regressor beside others: x, y and `there` by cell, `others` cells x columns."""
-
-    def __init__(self, x: np.ndarray, others: np.ndarray, y: np.ndarray, there: np.ndarray, size: int):
-        basis = _basis(others[there])
-        own = _cleared(x[there], basis)
-        self.length, self.effect = float(np.linalg.norm(own)), math.nan
-        self.separate = self.length > _ZERO * math.sqrt(len(own))
-        if not self.separate:
-            return
-        rest, whole = _cleared(y[there], basis), float(np.linalg.norm(y[there]))
-        if np.linalg.norm(rest) <= _ZERO * whole:  # the others explain all: rounding is no effect
-            rest[:] = 0.0
-        self.effect = float(own @ rest) / self.length**2
-        rest -= self.effect * own
-        if np.linalg.norm(rest) <= _ZERO * whole:  # a perfect fit: rounding is no evidence
-            rest[:] = 0.0
-        fit = np.linalg.lstsq(others[there], x[there], rcond=None)[0]
-        i, j = above(size)
-        self._square = np.zeros((size, size))
-        self._square[i, j] = self._square[j, i] = x - others @ fit  # known for missing pairs too, as x is
-        # cleared once more, so that what is drawn needn't be: the product with what is left of it is the same
-        self._fixed = np.column_stack([_cleared(own, basis), _cleared(rest, basis), basis])
-        self._products: list[np.ndarray] = []
-
-    def add(self, places: np.ndarray) -> None:
-        """Some permutations; `places`, of each: where in the flat square the value of each pair there is found."""
-        if not self.separate:
-            return
-        drawn = self._square.take(places)
-        products = drawn @ self._fixed
-        squares = np.einsum("ij,ij->i", drawn, drawn)
-        left = squares - (products[:, 2:] ** 2).sum(axis=1)
-        near = left <= _NEAR * squares
-        norms = np.sqrt(np.where(near, 0.0, left))
-        norms[near] = np.linalg.norm(_cleared(drawn[near], self._fixed[:, 2:]), axis=1)
-        self._products.append(products[:, :2] / np.where(norms > _ZERO, norms, np.inf)[:, None])
-
-    def found(self, *names: str) -> dict[str, float]:
-        """Coefficient, ends of its interval and p, under four names; the identity is one of the permutations.
-
-        Also `least`: the least p that there can be, the share of permutations that leave the regressor as it is.
-        """
-        if not self.separate:
-            return {**dict.fromkeys(names, math.nan), "least": math.nan}
-        length, effect = self.length, self.effect
-        # by permutation: the permuted regressor, of length 1, times the own one and the rest
-        # At a true effect of effect + d, a permutation counts against d while |r - d c| >= |d| length
-        c, r = np.concatenate(self._products).T
-        c = np.where(np.abs(c) >= length * (1 - _ZERO), np.copysign(length, c), c)
-        same = np.abs(c) == length  # it leaves the regressor as it is: counts against any d
-        with np.errstate(divide="ignore", invalid="ignore"):
-            up = np.where(same, np.inf, np.maximum(r / (length + c), -r / (length - c)))
-            down = np.where(same, np.inf, np.maximum(-r / (length + c), r / (length - c)))
-        rank = math.floor(_LEVEL * len(c) * (1 + _ZERO)) + 1
-        low, high = effect - np.sort(down)[-rank], effect + np.sort(up)[-rank]
-        p_value = float((np.abs(r + effect * c) >= abs(effect) * length * (1 - _ZERO)).mean())
-        ends = [float(end) if math.isfinite(end) else math.nan for end in (low, high)]
-        return {**dict(zip(names, (effect, *ends, p_value), strict=True)), "least": float(same.mean())}
-
-
-def _draw(tests: Sequence[_Test], draws: np.ndarray, there: np.ndarray, size: int) -> None:
-    """All permutations, some at a time: where their pairs lie is the same for every test."""
-    i, j = (ends[there] for ends in above(size))
-    chunk = max(1, _CELLS // len(i))
-    for first in range(0, len(draws), chunk):
-        order = draws[first : first + chunk]
-        places = order.take(i, axis=1) * size
-        places += order.take(j, axis=1)
-        for test in tests:
-            test.add(places)
-
-
-def _cleared(x: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """What the others leave of x (last axis: pairs)."""
-    return x - (x @ basis) @ basis.T
 
 
 def _with_one(x: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones(len(x)), x])
 
 
-def _basis(x: np.ndarray) -> np.ndarray:
-    """Orthonormal columns that span those of x."""
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    return u[:, s > _ZERO * s[0]]
-
-
 def _r2(x: np.ndarray, y: np.ndarray) -> float:
-    basis = _basis(_with_one(x))
+    basis = basis_of(_with_one(x))
     total = float(((y - y.mean()) ** 2).sum())
     return 1 - float(((y - basis @ (basis.T @ y)) ** 2).sum()) / total if total > 0 else math.nan
-
-
-def _permutations(size: int, count: int, seed: int) -> tuple[np.ndarray, bool]:
-    """(permutations x size, the identity among them; whether they are all there are)."""
-    if math.factorial(size) <= max(count, 720):
-        return np.array(list(itertools.permutations(range(size)))), True
-    rng = np.random.default_rng(seed)
-    drawn = rng.permuted(np.tile(np.arange(size), (count, 1)), axis=1)
-    return np.concatenate([np.arange(size)[None], drawn]), False
 
 
 def _checked(barriers: pd.DataFrame, values: pd.DataFrame, value: str, distance: str | None) -> pd.DataFrame:
@@ -280,7 +182,7 @@ def _cells(
         return there, heights, None
     far = table[distance].to_numpy(dtype=float)
     scale = far.std()
-    if scale <= _ZERO * np.abs(far).max():
+    if scale <= ZERO * np.abs(far).max():
         return there, heights, None
     return there, heights, np.nan_to_num(spread((far - far.mean()) / scale), nan=0.0)
 
