@@ -104,6 +104,16 @@ def test_a_cluster_asks_for_a_token_and_is_open_to_none(name, spec):
     assert "dashboard-host" not in spec["headGroupSpec"]["rayStartParams"]
 
 
+def test_the_pod_that_submits_a_rayjob_may_reach_its_cluster():
+    """Kubernetes labels a Job's pods with the Job's name, which KubeRay takes from the RayJob."""
+    (job,) = read(CLUSTER / "kubernetes" / "rayjob.yaml")
+    (policy,) = read(CLUSTER / "kubernetes" / "network.yaml")
+    (rule,) = policy["spec"]["ingress"]
+    let_in = [one["podSelector"]["matchLabels"] for one in rule["from"]]
+    assert {"batch.kubernetes.io/job-name": job["metadata"]["name"]} in let_in
+    assert not any("app.kubernetes.io/created-by" in labels for labels in let_in)  # that is on all Ray clusters' pods
+
+
 def test_spot_workers_are_chosen_and_tolerated():
     (spec,) = [spec for name, spec in clusters() if name == "autoscaling.yaml"]
     pod = spec["workerGroupSpecs"][0]["template"]["spec"]
