@@ -47,3 +47,30 @@ def test_many_at_once_are_as_one_after_another(missing, monkeypatch):
     assert found["p_value"] == share(0.0)
     for end in (found["low"], found["high"]):
         assert share(end + 1e-6 * (effect - end)) > LEVEL >= share(end - 1e-6 * (effect - end))
+
+
+def test_a_permutation_that_is_nearly_another_regressor_is_told_by_what_little_is_left():
+    size, rng, swap = 8, np.random.default_rng(0), np.array([1, 0, 3, 2, 5, 4, 7, 6])
+    i, j = np.triu_indices(size, 1)
+
+    def swapped(cells: np.ndarray) -> np.ndarray:
+        square = np.zeros((size, size))
+        square[i, j] = square[j, i] = cells
+        return square[np.ix_(swap, swap)][i, j]
+
+    drawn = rng.normal(size=len(i))
+    drawn -= drawn.mean()
+    same, turned = drawn + swapped(drawn), drawn - swapped(drawn)
+    x = same / np.linalg.norm(same) + turned / np.linalg.norm(turned)  # uncorrelated with itself when swapped
+    others = np.column_stack([np.ones(len(i)), swapped(x) + 1e-6 * rng.normal(size=len(i))])
+    y = x + rng.normal(size=len(i))
+    test = RegressorTest(x, others, y, np.ones(len(i), dtype=bool), size)
+    permute([test], swap[None], np.ones(len(i), dtype=bool), size)
+
+    def clear(values: np.ndarray) -> np.ndarray:
+        return values - others @ np.linalg.lstsq(others, values, rcond=None)[0]
+
+    own, left = clear(x), clear(swapped(clear(x)))
+    rest = clear(y) - own @ clear(y) / (own @ own) * own
+    left /= np.linalg.norm(left)
+    np.testing.assert_allclose(test._products[0], [[left @ own, left @ rest]], rtol=1e-7)
