@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -149,6 +151,30 @@ def test_the_compose_file_validates_and_listens_on_loopback():
     assert ports == ["127.0.0.1:5000:5000"]
     used = {name for service in services.values() for name in service["secrets"]}
     assert used == set(compose()["secrets"])
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://10.0.0.9:9000"])
+def test_mlflows_script_gives_it_secrets_by_file_and_no_empty_endpoint(endpoint, tmp_path):
+    """With a program in MLflow's place that prints what it was given. boto3 refuses an empty address."""
+    secrets = {"postgres_password": "a/b c%", "mlflow_admin_password": "x%y", "mlflow_session_key": "z"}
+    for name, value in secrets.items():
+        (tmp_path / name).write_text(value)
+    (tmp_path / "mlflow").write_text('#!/bin/sh\necho "$*"\nenv\n')
+    (tmp_path / "mlflow").chmod(0o700)
+    given = {"RAYMC_SECRETS": tmp_path, "HOME": tmp_path, "MLFLOW_S3_ENDPOINT_URL": endpoint}
+    given["PATH"] = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = CLUSTER / "mlflow" / "server.sh"
+    told = subprocess.run([script], env=given, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[0].startswith("server --app-name basic-auth ")
+    assert not any(value in told[0] for value in secrets.values() if value != "z")
+    assert [line for line in told if line.startswith("MLFLOW_S3_ENDPOINT_URL=")] == (
+        [f"MLFLOW_S3_ENDPOINT_URL={endpoint}"] if endpoint else []
+    )
+    uri = "postgresql+psycopg2://mlflow:a%2Fb%20c%25@postgres:5432/mlflow"
+    assert f"MLFLOW_BACKEND_STORE_URI={uri}" in told
+    users = configparser.ConfigParser()
+    users.read(tmp_path / "auth.ini")
+    assert (users["mlflow"]["admin_password"], users["mlflow"]["database_uri"]) == ("x%y", uri)
 
 
 def test_versions_agree():
