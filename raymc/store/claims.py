@@ -96,7 +96,7 @@ class Claims:
     def __post_init__(self) -> None:
         """Raises StorageFault for a lease that isn't a number."""
         lease = lease_seconds()
-        self._heart = Heart(self.objects, lease, self.say, self.process)
+        self._heart = Heart(self.objects.quick(lease / 6), lease, self.say, self.process)
         self._others = Others(self.objects, lease, self.clock)
         self._own: set[int] = set()  # numbers of this run's claims
         self._over: set[int] = set()  # numbers of claims that are known to be over

@@ -65,9 +65,19 @@ class Files:
                         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
         if self.mirror is not None:
-            name = f"{layout.TEMPORARY}/probe-{uuid.uuid4().hex}"
-            self.objects.put(name, b"")
-            self.objects.delete(name)
+            self._make_once()
+
+    def _make_once(self) -> None:
+        """See that object storage can be written, and makes an object only where there is none. Raises StorageFault."""
+        name = f"{layout.TEMPORARY}/probe-{uuid.uuid4().hex}"
+        self.objects.create(name, b"first")
+        twice = self.objects.create(name, b"second")
+        self.objects.delete(name)
+        if twice:
+            raise StorageFault(
+                f"storage {self.uri}: the server ignores If-None-Match, so two runs at once would each take what the "
+                "other has; use one with conditional writes (AWS S3, Google Cloud Storage, a recent MinIO), or a folder"
+            )
 
     def reached(self) -> None:
         """See within seconds that object storage can be used. Raises RaymcError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import threading
 import time
@@ -23,6 +24,11 @@ WAIT_SECONDS = 300.0  # how long an outage may last; RAYMC_STORAGE_WAIT sets it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between tries
 _SAID_FIRST, _SAID_EVERY = 3.0, 60.0  # seconds of an outage after which it is said, and said again
 _CHUNK = 4 * 2**20  # bytes read at once
+_SILENCE = 60.0  # seconds without an answer after which a call is tried again
+_TRANSFER = 600.0  # seconds that one answer may take in all
+_UPLOAD = 300.0  # seconds that a file, or a part of 5 MB of it, may take to go up; while it does nothing is answered
+_PARTS = 4  # of a file, that go up at once: so that many files at once on a slow line keep within that
+_LARGE = 2**20  # bytes from which on contents are sent as files are
 _ONE_OUTAGE = 60.0  # failures further apart, in seconds, are two outages
 _LOG = logging.getLogger("raymc.store")
 
@@ -43,12 +49,22 @@ class Objects:
     All methods raise StorageFault where the storage can't be used, after waiting for one that can't be reached.
     """
 
-    def __init__(self, uri: str | Path):
+    def __init__(self, uri: str | Path, silence: float = _SILENCE):
+        """`silence`: seconds without an answer after which a call is tried again."""
         self.uri = str(uri)
         self._scheme = self.uri.split("://")[0] if "://" in self.uri else ""
+        self._silence = silence
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._made: dict[bool, Any] = {}
         self._away = _Away()
+
+    def quick(self, silence: float) -> Objects:
+        """The same, that waits for an answer so many seconds (at least 2) at most; a folder answers by itself."""
+        if self._scheme not in REMOTE:
+            return self
+        found = Objects(self.uri, max(2.0, silence))
+        found._away = self._away  # one outage is said once
+        return found
 
     def create(self, name: str, content: bytes) -> bool:
         """Make an object that isn't there yet; False where the name is taken. Of several at once one succeeds.
@@ -75,7 +91,10 @@ class Objects:
         """Write an object, whole or not at all; it takes the place of an earlier one."""
         import obstore
 
-        self._reached(lambda: obstore.put(self._store, name, content))
+        if len(content) >= _LARGE:
+            self._reached(lambda: obstore.put(self._opened(True), name, content, max_concurrency=_PARTS))
+        else:
+            self._reached(lambda: obstore.put(self._store, name, content))
 
     def get(self, name: str) -> bytes | None:
         """The content, None where there is no such object."""
@@ -85,7 +104,7 @@ class Objects:
         """As put, of a file; large ones go in parts."""
         import obstore
 
-        self._reached(lambda: obstore.put(self._store, name, path))
+        self._reached(lambda: obstore.put(self._opened(True), name, path, max_concurrency=_PARTS))
 
     def download(self, name: str, path: Path) -> str:
         """Write an object into a file; the SHA-256 of what came, "" where there is no such object."""
@@ -112,7 +131,7 @@ class Objects:
 
         def move() -> None:
             try:
-                obstore.rename(self._store, name, to)
+                obstore.rename(self._opened(True), name, to)  # the server copies it
             except FileNotFoundError as error:
                 _raise_for_bucket(error)
 
@@ -175,7 +194,8 @@ class Objects:
         """See that the storage can be used, in so many seconds. Raises StorageFault."""
         import obstore
 
-        self._reached(lambda: next(iter(obstore.list(self._store, chunk_size=1)), None), seconds)
+        quick = self.quick(seconds)
+        quick._reached(lambda: next(iter(obstore.list(quick._store, chunk_size=1)), None), seconds)
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -190,16 +210,26 @@ class Objects:
 
     @property
     def _store(self) -> Any:
+        return self._opened()
+
+    def _opened(self, upload: bool = False) -> Any:
+        """`upload`: for what is large, and takes its time to go up."""
+        upload = upload and self._scheme in REMOTE
         with self._lock:
-            if self._made is None:
-                self._made = opened(self.uri) if self._scheme in REMOTE else opened_folder(self.uri)
-            return self._made
+            if upload not in self._made:
+                limits = (_UPLOAD, _UPLOAD) if upload else (self._silence, _TRANSFER)
+                made = opened(self.uri, *limits) if self._scheme in REMOTE else opened_folder(self.uri)
+                self._made[upload] = made
+            return self._made[upload]
 
     def _reached(self, call: Callable[[], Result], limit: float | None = None) -> Result:
-        """A call's result, tried again for as long as the storage is away and the limit, in seconds, allows."""
+        """A call's result, tried again for as long as the storage is away and the limit, in seconds, allows.
+
+        The limit is of an outage, and of this call's own failures where others get through meanwhile.
+        """
         from obstore.exceptions import BaseError
 
-        pause = _FIRST_PAUSE
+        pause, first = _FIRST_PAUSE, 0.0
         while True:
             try:
                 result = call()
@@ -207,8 +237,9 @@ class Objects:
                 text = str(error)
                 if self._scheme not in REMOTE or not passes(text):
                     raise StorageFault(f"storage {self.uri}: {in_a_line(text, self.uri)}") from error
-                if not self._away.wait(self.uri, pause, text, wait_seconds() if limit is None else limit):
-                    waited = self._away.seconds
+                first = first or time.monotonic()
+                if not self._away.wait(self.uri, pause, text, wait_seconds() if limit is None else limit, first):
+                    waited = max(self._away.seconds, time.monotonic() - first)
                     raise StorageFault(
                         f"storage {self.uri} can't be reached ({in_a_line(text, self.uri)}; waited {waited:.0f} s); "
                         "everything finished is kept, the same command goes on"
@@ -219,31 +250,33 @@ class Objects:
                 return result
 
     def __reduce__(self):  # to other processes as its URI
-        return (Objects, (self.uri,))
+        return (Objects, (self.uri, self._silence))
 
 
 class _Away:
-    """One outage, shared by all threads: the limit counts from its first failure."""
+    """One outage, shared by all threads: the limit counts from its first failure, or from a call's own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._since = self._latest = self._said = 0.0
-        self._open = False
+        self._since = self._latest = 0.0
+        self._said = -math.inf
+        self._open = self._told = False
 
     @property
     def seconds(self) -> float:
         return self._latest - self._since
 
-    def wait(self, uri: str, pause: float, text: str, limit: float) -> bool:
+    def wait(self, uri: str, pause: float, text: str, limit: float, first: float) -> bool:
         """Sleep before another try; False, at once, where the limit is used up."""
         with self._lock:
             now = time.monotonic()
             if not self._open or now - self._latest > _ONE_OUTAGE:
-                self._open, self._since, self._said = True, now, 0.0
+                self._open, self._since = True, now
             self._latest = now
-            gone, left = now - self._since, limit - (now - self._since)
+            gone = now - min(self._since, first)
+            left = limit - gone
             if left > 0 and gone >= _SAID_FIRST and now - self._said >= _SAID_EVERY:
-                self._said = now
+                self._said, self._told = now, True
                 _LOG.warning("storage %s can't be reached (%s); tried for %.0f s more", uri, in_a_line(text, uri), left)
         if left <= 0:
             return False
@@ -253,9 +286,9 @@ class _Away:
     def over(self, uri: str) -> None:
         if self._open:
             with self._lock:
-                if self._said:
+                if self._told:
                     _LOG.warning("storage %s is back after %.0f s", uri, time.monotonic() - self._since)
-                self._open, self._said = False, 0.0
+                self._open = self._told = False
 
 
 def _written(file: BinaryIO, chunk: Any) -> None:

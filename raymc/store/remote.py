@@ -17,15 +17,20 @@ def opened_folder(uri: str) -> Any:
     return LocalStore(Path(uri.removeprefix("file://")), mkdir=True)  # creates by a hard link to a whole file
 
 
-def opened(uri: str) -> Any:
-    """The store of a remote URI, with the credentials that the environment names."""
+def opened(uri: str, silence: float, transfer: float) -> Any:
+    """The store of a remote URI, with the credentials that the environment names.
+
+    Limits in seconds: of an answer that doesn't begin or go on, which counts from the start of what is sent, and of one
+    transfer as a whole (of a file in parts: of a part).
+    """
     from obstore.store import from_url
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     options: dict[str, Any] = {
         "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=60)},  # `_reached` tries again
         "client_options": {
-            "timeout": timedelta(minutes=10),  # of one transfer
+            "timeout": timedelta(seconds=transfer),
+            "read_timeout": timedelta(seconds=silence),
             "connect_timeout": timedelta(seconds=5),
             "allow_http": endpoint.startswith("http://"),
         },
@@ -53,6 +58,8 @@ def passes(text: str) -> bool:
     if "169.254." in text or "metadata.google.internal" in text or "NoSuchBucket" in text:
         return False
     status = _status(text)
+    if status in (501, 507) or "StorageFull" in text:
+        return False
     return status >= 500 or status in (408, 429) if status else "HTTP error" in text or "HttpError" in text
 
 
@@ -66,7 +73,7 @@ def in_a_line(text: str, uri: str) -> str:
     scheme, _, rest = uri.partition("://")
     bucket, status = rest.split("/")[0], _status(text)
     names = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if scheme == "s3" else "GOOGLE_APPLICATION_CREDENTIALS"
-    if "No space left" in text or "ENOSPC" in text:
+    if "No space left" in text or "ENOSPC" in text or "StorageFull" in text or status == 507:
         return "No space left on device"
     if "169.254." in text or "metadata.google.internal" in text:
         return f"no credentials are set ({names})"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from raymc.specs.errors import StorageFault
 from raymc.store.objects import Objects
+from raymc.store.store import Store
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -146,3 +149,107 @@ def test_a_full_disk_is_said(uri: str):
     objects.put("a", b"x" * 2**16)
     with pytest.raises(StorageFault, match="No space left on device"):
         objects.download("a", Path("/dev/full"))
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str], int]], str]]:
+    """answering(status): a server that answers each method with what `status` says of it; 0: never. Its URI."""
+    servers: list[ThreadingHTTPServer] = []
+    over = threading.Event()
+
+    def go(status: Callable[[str], int]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                found = status(self.command)
+                if not found:
+                    over.wait()
+                    return
+                self.send_response(found)
+                self.send_header("ETag", '"x"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_DELETE = do_POST = do_HEAD = do_PUT
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
+        address = f"http://127.0.0.1:{servers[-1].server_port}"
+        for name, value in {
+            "ENDPOINT_URL": address,
+            "ACCESS_KEY_ID": "a",
+            "SECRET_ACCESS_KEY": "b",
+            "REGION": "r",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        return "s3://bucket/prefix"
+
+    yield go
+    over.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_call_that_fails_alone_gives_up_though_others_get_through(answering, monkeypatch: pytest.MonkeyPatch):
+    """One object's fault, while the heart beats on the same storage."""
+    monkeypatch.setenv("RAYMC_STORAGE_WAIT", "1")
+    objects, rest = Objects(answering(lambda method: 500 if method == "GET" else 200)), threading.Event()
+
+    def beat() -> None:
+        while not rest.wait(0.1):
+            objects.put("heart", b"1")
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(StorageFault, match=r"can't be reached \(the server answers 500; waited [12] s\)"):
+            objects.get("a")
+    finally:
+        rest.set()
+        heart.join()
+    assert 0.9 < time.monotonic() - began < 2.5
+
+
+def test_a_server_that_never_answers_is_given_up(answering, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAYMC_STORAGE_WAIT", "0.1")
+    objects, began = Objects(answering(lambda method: 0), silence=0.3), time.monotonic()
+    for act in (lambda: objects.get("a"), lambda: objects.put("a", b"1"), lambda: objects.list()):
+        with pytest.raises(StorageFault, match=r"no answer in time; waited"):
+            act()
+    assert time.monotonic() - began < 4
+    quick = Objects(objects.uri).quick(0.1)
+    assert quick._silence == 2  # a busy server takes its time
+    assert quick._away is not objects._away
+
+
+def test_a_slow_upload_isn_t_taken_for_silence(answering):
+    """`silence` would cut what takes longer to be sent; files and large contents have a limit of their own."""
+    slept: list[str] = []
+
+    def slow(method: str) -> int:
+        slept.append(method)
+        time.sleep(0.5)
+        return 200
+
+    Objects(answering(slow), silence=0.2).put("a", b"x" * 2**20)
+    assert slept == ["PUT"]
+
+
+def test_a_full_server_is_said_at_once(answering):
+    with pytest.raises(StorageFault, match=r"^storage s3://bucket/prefix: No space left on device$"):
+        Objects(answering(lambda method: 507)).put("a", b"1")
+
+
+def test_a_server_without_conditional_writes_is_refused(answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAYMC_CACHE", str(tmp_path))
+    store = Store(answering(lambda method: 200))
+    gone: list[str] = []
+    monkeypatch.setattr(store, "reached", lambda: None)
+    monkeypatch.setattr(store.objects, "delete", gone.append)
+    with pytest.raises(StorageFault, match=r"the server ignores If-None-Match.* use one with conditional writes"):
+        store.prepare()
+    assert len(gone) == 1
