@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from raymc.cli.printing import amount, duration
+from raymc.specs.secrets import without_secrets
 
 if TYPE_CHECKING:
     from raymc.runtime.jobs import Job, Jobs
@@ -245,4 +246,4 @@ def _when(job: Job) -> str:
 
 
 def _address(options: argparse.Namespace) -> str:
-    return f" --address {options.address}" if options.address else ""
+    return f" --address {without_secrets(options.address)}" if options.address else ""

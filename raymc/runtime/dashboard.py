@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from raymc.specs.errors import RaymcError, Unreachable
+from raymc.specs.secrets import without_secrets
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ANSWER = 30.0  # seconds for one answer over HTTP
@@ -31,7 +32,9 @@ def url_of(address: str | None) -> str:
     if "://" not in address and ":" in address:
         address = f"http://{address}"
     if not re.match(r"https?://[^/]", address):
-        raise RaymcError(f"--address {address}: the URL of a Ray dashboard is needed, such as {DEFAULT_ADDRESS}")
+        raise RaymcError(
+            f"--address {without_secrets(address)}: the URL of a Ray dashboard is needed, such as {DEFAULT_ADDRESS}"
+        )
     return address.rstrip("/")
 
 
@@ -56,30 +59,41 @@ def connected(address: str) -> Any:
 
 @contextlib.contextmanager
 def reaching(address: str) -> Iterator[None]:
-    """What goes wrong on the way to the cluster, as one line."""
+    """What goes wrong on the way to the cluster, as one line, without what is secret in its address."""
+    try:
+        yield
+    except Exception as error:
+        said = _said(without_secrets(address), error)
+        if said is None:
+            raise
+        raise type(said)(without_secrets(str(said))) from error
+
+
+def _said(address: str, error: Exception) -> RaymcError | None:
+    """None: it isn't one of the way there."""
     import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
 
-    try:
-        yield
-    except AuthenticationError as error:
-        raise Unreachable(f"{address}: {_refusal(str(error))}") from error
-    except aiohttp.WSServerHandshakeError as error:
-        raise Unreachable(f"{address} answers with {error.status} {error.message}") from error
-    except (requests.ConnectionError, requests.Timeout, aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-        raise Unreachable(
+    if isinstance(error, AuthenticationError):
+        return Unreachable(f"{address}: {_refusal(str(error))}")
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        return Unreachable(f"{address} answers with {error.status} {error.message}")
+    away = (requests.ConnectionError, requests.Timeout, aiohttp.ClientError, ConnectionError, TimeoutError)
+    if isinstance(error, away):
+        return Unreachable(
             f"no Ray head answers at {address}: is it running, and is its dashboard's port open to here?"
-        ) from error
-    except requests.RequestException as error:
-        raise Unreachable(f"{address} is no Ray dashboard: {first_line(error)}") from error
-    except (RuntimeError, KeyError, ValueError) as error:
-        status = re.search(r"status code (\d+)", str(error))
-        if status is None or "Version check" in str(error):
-            raise Unreachable(f"{address} is no Ray dashboard: {first_line(error)}") from error
-        if status[1] == "404":
-            raise RaymcError(f"{address}: {first_line(error)}") from error
-        raise Unreachable(f"{address} answers with an error: {_last_line(error)}") from error
+        )
+    if isinstance(error, requests.RequestException):
+        return Unreachable(f"{address} is no Ray dashboard: {first_line(error)}")
+    if not isinstance(error, (RuntimeError, KeyError, ValueError)):
+        return None
+    status = re.search(r"status code (\d+)", str(error))
+    if status is None or "Version check" in str(error):
+        return Unreachable(f"{address} is no Ray dashboard: {first_line(error)}")
+    if status[1] == "404":
+        return RaymcError(f"{address}: {first_line(error)}")
+    return Unreachable(f"{address} answers with an error: {_last_line(error)}")
 
 
 def _refusal(message: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from raymc.runtime.dashboard import connected, first_line, reaching, url_of
 from raymc.specs.errors import RaymcError, Unreachable
+from raymc.specs.secrets import without_secrets
 
 PATIENCE = 300.0  # seconds that a cluster may be away before following a log or a stop gives up
 _STARTING = 45.0  # seconds in which a head that has just started may still refuse jobs
@@ -65,12 +66,16 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one cluster. All methods raise Unreachable where it doesn't answer or refuses the token."""
+    """The jobs of one cluster. All methods raise Unreachable where it doesn't answer or refuses the token.
+
+    `address`: of its dashboard, without a name and password in it.
+    """
 
     def __init__(self, address: str | None = None):
-        self.address = url_of(address)
+        url = url_of(address)
+        self.address = without_secrets(url)
         with reaching(self.address):
-            self._client = connected(self.address)
+            self._client = connected(url)
 
     def all(self) -> list[Job]:
         """raymc's jobs, the oldest first."""

@@ -100,11 +100,12 @@ class SweepSpec(Spec):
 
     @field_validator("storage")
     @classmethod
-    def _known_scheme(cls, value: str | None) -> str | None:
+    def usable_storage(cls, value: str | None) -> str | None:
+        """Raises ValueError for a place that is none, or has a password in it."""
         scheme, separator, rest = (value or "").partition("://")
         if separator and scheme not in ("s3", "gs", "file"):
             raise ValueError(f"a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not {scheme}://")
-        if separator and not rest.strip("/"):
+        if separator and not (rest.strip("/") if scheme == "file" else rest.split("/")[0]):
             raise ValueError(f"no bucket is named: {scheme}://BUCKET/PREFIX")
         if separator and "@" in rest.split("/")[0]:
             raise ValueError("names and passwords belong in the environment, not in the URI")

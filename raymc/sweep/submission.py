@@ -23,7 +23,16 @@ STOP_SECONDS = 60  # that a stopped run has to end cleanly before it is killed; 
 _HOW_ONLY = ("description", "resources", "failure", "tracking")  # what a sweep computes doesn't depend on these
 _PLACES = ("path", "backbone", "uri", "base", "tokenizer", "start")  # fields that may name a local file or folder
 _CODE = (".py", ".html", ".css", ".js")
-_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE", re.IGNORECASE)
+_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE", re.IGNORECASE)
+_IN_A_VALUE = (  # what a value with a secret in it looks like, of a variable whose name doesn't tell
+    re.compile(
+        r"(?i)(?:pass|pwd|secret|token|key|sig(?:nature)?|credentials?)\w*['\"]?\s*="
+    ),  # AccountKey=..., &sig=...
+    re.compile(r"(?i)['\"]\w*(?:pass|pwd|secret|token|key|signature|credentials?)\w*['\"]\s*:"),  # JSON
+    re.compile(r"(?:^|[\s,;\"'=/])[^/\s:@,;]+:[^/\s@]+@(?!sha\d+:)"),  # user:password@host, not image:tag@digest
+    re.compile(r"^[^/\s:@]+:[^\s@]+@[^\s@/]+:\d+$"),  # with a slash in the password
+    re.compile(r"PRIVATE KEY-----|(?i:\b(?:bearer|basic) +\S{8})"),
+)
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,18 @@ def prepare(
             f"s3://BUCKET/PREFIX or gs://BUCKET/PREFIX{said} (here, or as --storage)"
         )
         raise SpecError([locate(("storage",), message)])
+    if where.startswith("file://") and not where.startswith("file:///"):
+        raise SpecError([locate(("storage",), f"file:// and an absolute path in a shared folder, not {where!r}")])
     uri = tracking or spec.tracking.uri
     for name, address in (("storage", where), ("tracking.uri", uri)):
         if _has_password(address):
             hint = "; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if name == "tracking.uri" else ""
             message = f"a password in an address is seen by all who see the job; give it to the nodes instead{hint}"
             raise SpecError([locate(tuple(name.split(".")), message)])
+    try:
+        SweepSpec.usable_storage(where)
+    except ValueError as error:
+        raise SpecError([locate(("storage",), str(error))]) from error
     if uri != spec.tracking.uri:
         spec = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"uri": uri})})
     spec = spec.model_copy(update={"storage": where})
@@ -146,9 +161,10 @@ def _environment(names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]
             needs.append(name)
         elif name not in os.environ:
             raise RaymcError(f"--env {name}: not set here")
-        elif _has_password(os.environ[name]):
+        elif _holds_secret(os.environ[name]):
             raise RaymcError(
-                f"--env {name}: it holds a password, which all who see the job would see; set it on the nodes"
+                f"--env {name}: it holds a password, or what looks like one, which all who see the job would see; "
+                "set it on the nodes"
             )
         else:
             values[name] = os.environ[name]
@@ -162,6 +178,10 @@ def _has_password(address: object) -> bool:
         return bool(urlsplit(address).password) or "…" in without_secrets(address)
     except ValueError:
         return True
+
+
+def _holds_secret(value: str) -> bool:
+    return _has_password(value) or any(pattern.search(value) for pattern in _IN_A_VALUE)
 
 
 def _code() -> Iterator[tuple[str, bytes]]:

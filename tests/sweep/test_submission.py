@@ -13,7 +13,7 @@ import pytest
 import raymc
 from raymc.cli import main
 from raymc.report.progress import LineProgress
-from raymc.runtime.dashboard import url_of
+from raymc.runtime.dashboard import reaching, url_of
 from raymc.specs.errors import RaymcError, SpecError
 from raymc.specs.load import load_spec
 from raymc.sweep.job_log import read_log
@@ -102,6 +102,24 @@ def test_a_storage_that_nodes_cannot_share_is_refused(storage, capsys):
     assert "storage: a cluster needs a place that all its nodes reach" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        ("http://host/x", "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, not http://"),
+        ("hdfs://host/x", "not hdfs://"),
+        ("s3://", "no bucket is named"),
+        ("gs:///x", "no bucket is named"),
+        ("file://store", "file:// and an absolute path"),
+        ("s3://key@bucket/x", "names and passwords belong in the environment"),
+    ],
+)
+def test_a_storage_that_is_none_is_refused_here(storage, words, capsys):
+    assert main(["submit", str(QUICKSTART), "--storage", storage]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{QUICKSTART}:")
+    assert words in line
+
+
 def test_a_relative_storage_in_the_spec_is_refused_where_it_stands(tmp_path, capsys):
     path = tmp_path / "one.yaml"
     path.write_text(QUICKSTART.read_text() + "storage: ./store\n")
@@ -131,6 +149,14 @@ def test_of_a_secret_the_name_alone_is_sent(spec, monkeypatch, name):
     ("name", "value", "words"),
     [
         ("HTTPS_PROXY", "http://me:hunter2@proxy:3128", "holds a password"),
+        ("HTTPS_PROXY", "me:hunter2@proxy:3128", "holds a password"),
+        ("HTTPS_PROXY", "me:hunter2/x@proxy:3128", "holds a password"),
+        ("AZ_CONN", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=hunter2;", "holds a password"),
+        ("PGDSN", "host=h password = hunter2", "holds a password"),
+        ("BLOB", "https://a.blob/x?sv=2024&sig=hunter2", "holds a password"),
+        ("GOOGLE_JSON", '{"type": "service_account", "private_key_id": "hunter2"}', "holds a password"),
+        ("PEM", "-----BEGIN RSA PRIVATE KEY-----\nhunter2", "holds a password"),
+        ("HEADERS", "Authorization: Bearer hunter2hunter2", "holds a password"),
         ("NOT_SET_ANYWHERE", None, "not set here"),
         ("NAME=hunter2", None, "the name of a variable"),
     ],
@@ -141,6 +167,19 @@ def test_variables_that_are_refused(spec, monkeypatch, name, value, words):
     with pytest.raises(RaymcError, match=words) as caught:
         prepare(spec, storage="/s", env=[name])
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "1", "http://proxy:3128", "proxy:3128", "/opt/a:/opt/node@18/bin:/usr/bin", "git@host:group/project"),
+        *("registry:5000/raymc:0.1@sha256:abcd", "2026-11-22 03:34:17", "a=1,b=2", "s3://bucket/x@y", "me@host"),
+        *("http://host:8080/x@y", "localhost,127.0.0.1,::1", "expandable_segments:True,max_split_size_mb:64"),
+    ],
+)
+def test_other_values_are_sent(spec, monkeypatch, value):
+    monkeypatch.setenv("SOMETHING", value)
+    assert prepare(spec, storage="/s", env=["SOMETHING"]).environment == {"SOMETHING": value}
 
 
 def test_passwords_in_addresses_are_refused(spec):
@@ -216,6 +255,19 @@ def test_where_the_cluster_is(monkeypatch):
     for wrong in ("ray://head:10001", "auto", "http://"):
         with pytest.raises(RaymcError, match="the URL of a Ray dashboard"):
             url_of(wrong)
+
+
+def test_a_password_in_an_address_is_not_shown(capsys):
+    for address in ("http://me:hunter2@127.0.0.1:9", "https://me:hunter2@127.0.0.1:9/x?token=hunter2"):
+        assert main(["jobs", "--address", address]) == 4
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "127.0.0.1:9" in line
+        assert "hunter2" not in line
+    assert main(["jobs", "--address", "ray://me:hunter2@127.0.0.1:9"]) == 2
+    assert "hunter2" not in capsys.readouterr().err
+    with pytest.raises(RaymcError, match="no Ray dashboard") as caught, reaching("http://me:hunter2@head:1"):
+        raise ValueError("what is at http://me:hunter2@head:1/api?token=hunter2 is no JSON")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_help_names_the_exit_codes():
