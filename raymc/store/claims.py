@@ -40,6 +40,7 @@ from raymc.store.objects import Objects
 
 FOLDER = "claims/log"
 _POLL = 1.5  # seconds between looks at others' claims while waiting
+_SAID_EVERY = 300.0  # seconds after which it is said again what is waited for
 _SPARING = 10  # times as long as a look at what is there takes passes before the next
 _ONE = {"minima": "minimum"}
 _TIDY = 8  # files of claims that are over are taken away when there are so many, and at the end
@@ -103,7 +104,7 @@ class Claims:
         self._floor = self._highest = 0
         self._listed: list[str] = []
         self._there: list[int] = []  # numbers with a claim's file
-        self._said: set[tuple[str, str]] = set()
+        self._said: dict[tuple[str, str], float] = {}  # when it was said last
 
     # Claiming ---------------------------------------------------------------------------------------------------
 
@@ -177,19 +178,14 @@ class Claims:
     ) -> None:
         """Until one of these claims is over, or `over` says that what is waited for is there, or `stop` is set.
 
-        Nothing may be claimed meanwhile. Said once of each run that is waited for: `count` (some) `what`, a plural.
-        Raises StorageFault.
+        Nothing may be claimed meanwhile. Said of each run that is waited for, now and then: `count` (some) `what`, a
+        plural. Raises StorageFault.
         """
         stop = stop or threading.Event()
-        for process in sorted({str(claim.process) for claim in held}):
-            if (what, process) not in self._said:
-                self._said.add((what, process))
-                named = _ONE.get(what, what.removesuffix("s")) if count == 1 else what
-                some = named if count is None else f"{count} {named}"
-                self.say(f"waiting for {some} that another run ({process}) is computing")
         numbers = {claim.number for claim in held}
         pause = asked = 0.0
         while not stop.wait(pause):
+            self._tell(held, what, count)
             pause, began = _POLL, time.monotonic()
             if began >= asked:
                 if over():
@@ -197,6 +193,17 @@ class Claims:
                 asked = began + _SPARING * (time.monotonic() - began)
             if not numbers <= {claim.number for claim in self.look().claims}:
                 return
+
+    def _tell(self, held: Sequence[Claim], what: str, count: int | None) -> None:
+        named = _ONE.get(what, what.removesuffix("s")) if count == 1 else what
+        some = named if count is None else f"{count} {named}"
+        for process in sorted({str(claim.process) for claim in held}):
+            now, said = self.clock(), self._said.get((what, process))
+            if said is None or now - said >= _SAID_EVERY:
+                self._said[what, process] = now
+                self.say(
+                    f"{'' if said is None else 'still '}waiting for {some} that another run ({process}) is computing"
+                )
 
     def _list(self) -> None:
         """Take in which numbers there are."""

@@ -1,18 +1,19 @@
 """Which runs are at work on a storage: each shows a heartbeat, by which the others tell that it lives.
 
-    claims/drivers/ID.json   who it is, and a counter that it raises every third of a lease while it holds a claim
+    claims/drivers/ID.json   who it is, its lease, and a counter that it raises every third of that while it has a claim
     claims/drivers/ID.dead   it was taken for dead; never undone: a run that finds this goes on under another ID
 
 A run is dead when it ran on this very machine and its process is gone: at once. Of a run elsewhere nothing but its
-counter is known: it is dead when that hasn't changed for a lease, measured by the observer's own clock from its own
-looks. Clocks of two machines are never compared. A gap between looks counts for a quarter of a lease at most, so that
-an observer that was asleep, or cut off from the storage together with the run, doesn't take its own absence for the
-other's death.
+counter is known: it is dead when that hasn't changed for a lease, its own or the observer's, whichever is longer,
+measured by the observer's own clock from its own looks. Clocks of two machines are never compared. A gap
+between looks counts for a quarter of a lease at most, so that an observer that was asleep, or cut off from the storage
+together with the run, doesn't take its own absence for the other's death.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -98,7 +99,8 @@ class Heart:
     """This run's own heartbeat: it beats in a thread for as long as it is entered."""
 
     def __init__(self, objects: Objects, lease: float, say: Callable[[str], None], process: Process):
-        self._objects, self._every, self._say, self._process = objects, lease / 3, say, process
+        self._objects, self._lease, self._say, self._process = objects, lease, say, process
+        self._every = lease / 3
         self.id = uuid.uuid4().hex
         self._counter = 0
         self._said = False
@@ -126,7 +128,7 @@ class Heart:
                     "work may be done twice, with the same results"
                 )
         self._counter += 1
-        body = {"process": asdict(self._process), "counter": self._counter}
+        body = {"process": asdict(self._process), "counter": self._counter, "lease": self._lease}
         self._objects.put(f"{FOLDER}/{self.id}.json", json.dumps(body).encode())
 
     def stop(self) -> None:
@@ -159,10 +161,10 @@ class Others:
         for one in ids:
             if f"{FOLDER}/{one}.json" not in there or f"{FOLDER}/{one}.dead" in there:
                 continue
-            process, counter = self._read(one)
+            process, counter, lease = self._read(one)
             if process is None:
                 continue
-            if process.gone or self._silent(one, counter):
+            if process.gone or self._silent(one, counter, max(lease, self._lease)):
                 self._objects.put(f"{FOLDER}/{one}.dead", b"{}")
             else:
                 found[one] = process
@@ -185,17 +187,18 @@ class Others:
                 for name in sorted((entry.name for entry in some), reverse=True):  # .json before .dead
                     self._objects.delete(name)
 
-    def _read(self, one: str) -> tuple[Process | None, int]:
-        """(None, 0) for one that is no longer there, or can't be read."""
+    def _read(self, one: str) -> tuple[Process | None, int, float]:
+        """(process, counter, lease), the lease 0 of an early version. (None, 0, 0): it is gone, or can't be read."""
         content = self._objects.get(f"{FOLDER}/{one}.json")
         with suppress(ValueError, KeyError, TypeError):
             body = json.loads(content or b"")
-            return Process(**body["process"]), int(body["counter"])
-        return None, 0
+            lease = float(body.get("lease", 0))
+            return Process(**body["process"]), int(body["counter"]), lease if math.isfinite(lease) else 0.0
+        return None, 0, 0.0
 
-    def _silent(self, one: str, counter: int) -> bool:
+    def _silent(self, one: str, counter: int, lease: float) -> bool:
         now = self._clock()
         known, silence, looked = self._seen.get(one, (-1, 0.0, now))
-        silence = 0.0 if counter != known else silence + min(now - looked, self._lease / 4)
+        silence = 0.0 if counter != known else silence + min(now - looked, lease / 4)
         self._seen[one] = counter, silence, now
-        return silence > self._lease
+        return silence > lease

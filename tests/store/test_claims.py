@@ -154,6 +154,26 @@ def test_waiting_ends_with_the_claim_and_is_said_once(objects):
     assert said == [f"waiting for {what} that {run} is computing" for what in ("3 minima", "1 curve")]
 
 
+def test_a_long_wait_is_said_again_every_five_minutes(objects, monkeypatch):
+    monkeypatch.setattr(module, "_POLL", 0.0)
+    monkeypatch.setattr(module, "_SPARING", 0)
+    said: list[tuple[float, str]] = []
+    minutes = iter(range(1000))
+    now = [0.0]
+    one = Claims(objects)
+    other = Claims(objects, lambda line: said.append((now[0], line.split(" minima")[0])), clock=lambda: now[0])
+
+    def over() -> bool:
+        now[0] = 60.0 * next(minutes)
+        return now[0] > 14 * 60
+
+    with one.take("minima", [""], ["a"]):
+        look = other.look()
+        monkeypatch.setattr(other, "look", lambda: look)
+        other.wait(look.claims, "minima", 3, over)
+    assert said == [(0.0, "waiting for 3"), (300.0, "still waiting for 3"), (600.0, "still waiting for 3")]
+
+
 @pytest.mark.parametrize("where", ["a folder", "S3"])
 def test_runs_at_the_same_time(where, tmp_path, request):
     """Each of some units is computed once, and by one run at a time, whatever the storage's own timing."""

@@ -15,7 +15,7 @@ import pytest
 
 from raymc.specs.errors import StorageFault
 from raymc.store.claims import Claims
-from raymc.store.drivers import LEASE_SECONDS, Others, Process, lease_seconds, this_process
+from raymc.store.drivers import LEASE_SECONDS, Heart, Others, Process, lease_seconds, this_process
 from raymc.store.objects import Objects
 
 ELSEWHERE = Process("elsewhere", "another machine", 7, "1")
@@ -94,6 +94,23 @@ def test_a_run_elsewhere_is_dead_once_its_counter_stands_still_for_a_lease(objec
         assert not other.look().claims
         with other.take("minima", [""], ["a"]) as taken:
             assert taken.keys == {"a"}
+
+
+@pytest.mark.parametrize(("theirs", "ours", "after"), [(600.0, 60.0, 600.0), (60.0, 600.0, 600.0), (None, 60.0, 60.0)])
+def test_of_two_leases_the_longer_counts(objects, theirs: float | None, ours: float, after: float):
+    """A run with the longer one beats more seldom; `None`: one of an early version, that doesn't say."""
+    heart = Heart(objects, theirs or 60.0, print, ELSEWHERE)
+    heart.beat()
+    if theirs is None:
+        name = f"claims/drivers/{heart.id}.json"
+        body = json.loads(objects.get(name) or b"")
+        del body["lease"]
+        objects.put(name, json.dumps(body).encode())
+    clock = Clock()
+    others = Others(objects, ours, clock)
+    while others.living([heart.id]):
+        clock.now += 1.5
+    assert after < clock.now < after + 3
 
 
 def test_a_run_that_was_taken_for_dead_goes_on_and_says_so_once(objects):
