@@ -193,7 +193,7 @@ def stop(options: argparse.Namespace) -> int:
     was_over = job.is_over
     if not was_over and not options.json:
         print(f"{job.id}: stopping", flush=True)
-    job = stop_job(job, there)
+    job = stop_job(job, there, lambda text: print(text, file=sys.stderr))
     if options.json:
         print(json.dumps({**job.as_dict(), "was_over": was_over}))
     elif was_over:

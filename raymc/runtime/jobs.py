@@ -18,6 +18,7 @@ from raymc.specs.secrets import without_secrets
 PATIENCE = 300.0  # seconds that a cluster may be away before following a log or a stop gives up
 _STARTING = 45.0  # seconds in which a head that has just started may still refuse jobs
 _SILENCE = 60.0  # seconds without a line after which the connection is made anew
+_LOOK_AGAIN = 0.5  # seconds between looks at a job that is to end
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -132,16 +133,31 @@ class Jobs:
         with reaching(self.address):
             return self._client.get_job_logs(id)
 
-    def stop(self, id: str, patience: float) -> Job:
-        """Ask a job to end and wait until it has. Raises RaymcError where it hasn't after `patience` seconds."""
-        with reaching(self.address):
-            self._client.stop_job(id)
-        limit = time.monotonic() + patience
-        while not (job := self.get(id)).is_over:
-            if time.monotonic() > limit:
-                raise RaymcError(f"{id} hasn't ended {patience:.0f} s after it was asked to")
-            time.sleep(0.5)
-        return job
+    def stop(self, id: str, patience: float, say: Callable[[str], object] = lambda text: None) -> Job:
+        """Ask a job to end and wait until it has; `say` where the cluster is away meanwhile.
+
+        Raises RaymcError where it hasn't ended after `patience` seconds, Unreachable where the cluster is away then.
+        """
+        limit, asked, told = time.monotonic() + patience, False, False
+        while True:
+            try:
+                if not asked:
+                    with reaching(self.address):
+                        self._client.stop_job(id)
+                    asked = True
+                job = self.get(id)
+            except Unreachable as error:
+                if time.monotonic() > limit:
+                    raise
+                if not told:
+                    told = True
+                    say(f"{error}; trying again for {patience:.0f} s")
+            else:
+                if job.is_over:
+                    return job
+                if time.monotonic() > limit:
+                    raise RaymcError(f"{id} hasn't ended {patience:.0f} s after it was asked to")
+            time.sleep(_LOOK_AGAIN)
 
     def follow(
         self, id: str, write: Callable[[str], object], say: Callable[[str], object], patience: float = PATIENCE

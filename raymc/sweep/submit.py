@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +82,12 @@ def resume(job: Job, jobs: Jobs) -> Submitted:
     return _start(jobs, sent, before)
 
 
-def stop(job: Job, jobs: Jobs) -> Job:
-    """End a job cleanly: what it has finished is kept. One that is over is left as it is."""
-    return job if job.is_over else jobs.stop(job.id, patience=STOP_SECONDS + 60.0)
+def stop(job: Job, jobs: Jobs, say: Callable[[str], object] = lambda text: None) -> Job:
+    """End a job cleanly: what it has finished is kept. One that is over is left as it is.
+
+    `say`: told where the cluster is away meanwhile; it is asked again for as long as the job may take to end.
+    """
+    return job if job.is_over else jobs.stop(job.id, patience=STOP_SECONDS + 60.0, say=say)
 
 
 def _start(jobs: Jobs, sent: Submission, before: Sequence[Job]) -> Submitted:
