@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,10 +56,60 @@ def test_a_command_of_raymc_parses(command):
 
 
 def test_the_job_of_kubernetes_parses():
-    entry = re.search(r"entrypoint: python -m raymc\.cli (.*)", (CLUSTER / "kubernetes" / "rayjob.yaml").read_text())
+    entry = re.search(r"entrypoint: bash /opt/raymc/(\S+) (.*)", (CLUSTER / "kubernetes" / "rayjob.yaml").read_text())
     assert entry
-    options = parser().parse_args(shlex.split(entry[1]))
+    assert not re.search(r"[;&|<>$'\"`(]", entry[0]), "KubeRay puts it into a shell command as it is"
+    assert (ROOT / entry[1]).is_file()
+    assert "COPY cluster /opt/raymc/cluster\n" in (CLUSTER / "Containerfile").read_text()
+    options = parser().parse_args(["run", *shlex.split(entry[2])])
     assert (options.spec, options.storage) == ("/sweep/sweep.yaml", "/shared/raymc")
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
+    """stub(name, script): the environment with such a program before others. It writes its name and arguments."""
+
+    def put(name: str, script: str) -> dict[str, str]:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >>{tmp_path}/said\n{script}\n')
+        path.chmod(0o755)
+        return {**os.environ, "PATH": f"{path.parent}:{os.environ['PATH']}"}
+
+    return put
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (2, 0), (3, 0), (1, 1), (4, 4), (130, 130), (137, 137)])
+def test_a_rayjob_is_tried_again_only_where_another_cluster_can_help(stub, tmp_path, code, ends):
+    environment = stub("python", f"exit {code}")
+    entry = ["bash", CLUSTER / "kubernetes" / "run.sh", "/sweep/a b.yaml", "--storage", "/s"]
+    done = subprocess.run(entry, env=environment, capture_output=True, text=True)
+    assert done.returncode == ends
+    assert (tmp_path / "said").read_text() == "python -m raymc.cli run /sweep/a b.yaml --storage /s\n"
+    assert done.stderr.startswith(f"raymc: exit code {code} (") if code != ends else done.stderr == ""
+
+
+def test_a_rayjob_that_is_stopped_waits_for_its_run(stub, tmp_path):
+    """Ray signals the entrypoint and its children; the run takes its time."""
+    environment = stub("python", f"trap 'sleep 0.2; exit 130' TERM; touch {tmp_path}/ready; sleep 60 & wait $!")
+    with subprocess.Popen(["bash", CLUSTER / "kubernetes" / "run.sh"], env=environment, start_new_session=True) as job:
+        while not (tmp_path / "ready").exists():
+            assert job.poll() is None
+            time.sleep(0.01)
+        os.killpg(job.pid, signal.SIGTERM)
+        assert job.wait(10) == 130
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_slurm_requeues_also_where_the_sweep_cannot_be_stopped(stub, tmp_path, code):
+    (requeue,) = re.findall(r"^requeue\(\) {\n.*?^}\n", (CLUSTER / "slurm.sh").read_text(), re.MULTILINE | re.DOTALL)
+    stub("scontrol", "")
+    environment = stub("raymc", f"exit {code}")
+    script = f"set -euo pipefail\nid=raymc-one\nSLURM_JOB_ID=7\n{requeue}requeue"
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert (tmp_path / "said").read_text().splitlines() == ["raymc stop raymc-one", "scontrol requeue 7"]
+    assert done.stderr == ("raymc-one didn't stop cleanly: it goes on from its last checkpoints\n" if code else "")
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: block.split("\n")[0][:40])
