@@ -148,7 +148,7 @@ def test_the_compose_file_validates_and_listens_on_loopback():
         jsonschema.Draft201909Validator(schema).validate({**compose(), "servicez": {}})
     services = compose()["services"]
     ports = [port for service in services.values() for port in service.get("ports", [])]
-    assert ports == ["127.0.0.1:5000:5000"]
+    assert ports == ["${MLFLOW_LISTEN:-127.0.0.1}:5000:5000"]
     used = {name for service in services.values() for name in service["secrets"]}
     assert used == set(compose()["secrets"])
 
