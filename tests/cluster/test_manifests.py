@@ -106,6 +106,24 @@ def test_a_cluster_asks_for_a_token_and_is_open_to_none(name, spec):
     assert "dashboard-host" not in spec["headGroupSpec"]["rayStartParams"]
 
 
+def test_containers_have_no_more_rights_than_they_need_and_the_folders_that_they_name():
+    locked = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for name, template in templates():
+        (container,) = template["spec"]["containers"]
+        assert container["securityContext"] == locked, name
+        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        volumes = {one.pop("name"): one for one in template["spec"]["volumes"]}
+        named = {one["name"]: one["value"] for one in container["env"]}
+        assert volumes[mounts[str(Path(named["HF_HOME"]).parent)]]["persistentVolumeClaim"], name
+        assert "sizeLimit" in volumes[mounts[named["RAYMC_CACHE"]]]["emptyDir"], name
+    for name, spec in clusters():
+        assert spec.get("autoscalerOptions", {}).get("securityContext", locked) == locked, name
+
+
 def test_the_pod_that_submits_a_rayjob_may_reach_its_cluster():
     """Kubernetes labels a Job's pods with the Job's name, which KubeRay takes from the RayJob."""
     (job,) = read(CLUSTER / "kubernetes" / "rayjob.yaml")
