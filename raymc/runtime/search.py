@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from ray.tune.stopper import Stopper
 
 from raymc.runtime.cluster import Shape
 from raymc.runtime.losses import Tries, disk_full, last_line, loss_of
+from raymc.runtime.scratch import clear
 from raymc.runtime.trial import FAILED, GIVEN_UP, HALTED, Settings, Trial, tune_trial
 from raymc.specs.errors import StorageFault
 from raymc.specs.progress import Progress
@@ -197,7 +197,7 @@ def _search(
             raise
         raise full from error
     finally:
-        shutil.rmtree(settings.scratch, ignore_errors=True)
+        clear(settings.scratch, store)
     if live.halted:
         raise StorageFault(live.halted)
     for trial in trials:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ def train(state: State, worker: Shape, at_once: int) -> bool:
 
     `at_once` groups of workers of shape `worker` fit the cluster.
     """
+    from raymc.runtime.scratch import clear
     from raymc.runtime.trial import Settings
 
     spec, failure = state.spec, state.spec.failure
@@ -46,7 +46,7 @@ def train(state: State, worker: Shape, at_once: int) -> bool:
     try:
         return _train(state, settings, at_once)
     finally:
-        shutil.rmtree(tokens, ignore_errors=True)
+        clear(tokens, state.store)
 
 
 def _train(state: State, settings: Settings, at_once: int) -> bool:

@@ -1,0 +1,56 @@
+"""The end of a run's scratch folders: which machines are asked. What runs there, a real cluster shows: tests/e2e."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raymc.runtime import scratch
+from raymc.store.store import Store
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(node, folder) of what was run elsewhere, in a cluster of four nodes of which `here` is this one."""
+    found: list[tuple[str, str]] = []
+
+    def options(num_cpus: float, max_retries: int, scheduling_strategy: Any) -> Any:
+        assert (num_cpus, scheduling_strategy.soft) == (0, False)
+        return SimpleNamespace(remote=lambda folder: found.append((scheduling_strategy.node_id, folder)))
+
+    nodes = [{"NodeID": one * 28, "Alive": one != "dd"} for one in ("aa", "bb", "cc", "dd")]
+    ray = SimpleNamespace(
+        is_initialized=lambda: True,
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "bb" * 28),
+        nodes=lambda: nodes,
+        remote=lambda function: SimpleNamespace(options=options),
+        wait=lambda calls, num_returns, timeout: None,
+    )
+    monkeypatch.setattr(scratch, "ray", ray)
+    return found
+
+
+def test_a_scratch_folder_ends_on_all_machines_that_made_their_own(tmp_path, asked, monkeypatch):
+    monkeypatch.setenv("RAYMC_CACHE", str(tmp_path))
+    store = Store("s3://bucket/prefix")
+    folder = store.scratch("tokens")
+    folder.mkdir()
+    try:
+        scratch.clear(str(folder), store)
+        assert not folder.exists()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert asked == [("aa" * 28, str(folder)), ("cc" * 28, str(folder))]
+
+
+def test_in_a_shared_folder_it_ends_once(tmp_path: Path, asked):
+    store = Store(tmp_path)
+    folder = store.scratch("tokens")
+    folder.mkdir(parents=True)
+    scratch.clear(str(folder), store)
+    assert not folder.exists()
+    assert asked == []
