@@ -1,4 +1,4 @@
-"""The end of a run's scratch folders: which machines are asked. What runs there, a real cluster shows: tests/e2e."""
+"""The end of a run's scratch folders: on which machines."""
 
 from __future__ import annotations
 
