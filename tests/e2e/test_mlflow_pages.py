@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +13,7 @@ from raymc.store import layout
 from raymc.sweep.check import trials_by_key
 from raymc.sweep.view import make_tracker, sweep_view
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-pytestmark = [
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium, which is not here"),
-    pytest.mark.filterwarnings("ignore:::playwright"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:::playwright")
 MINIMA = ("seed=1 order=1", "seed=1 order=2", "seed=2 order=1", "seed=2 order=2")
 
 
@@ -49,31 +42,27 @@ def served(hills, start, tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(served):
+def page(browser, served):
     """A page, whose `troubles` are errors that aren't MLflow's own, and requests that leave the machine."""
-    from playwright.sync_api import sync_playwright
-
     home = served.split("/#")[0]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
-        troubles: list[str] = []
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    troubles: list[str] = []
 
-        def told(message) -> None:
-            own = message.location.get("url", "").startswith(home)
-            if message.type == "error" and not own and "ResizeObserver" not in message.text:
-                troubles.append(message.text)
+    def told(message) -> None:
+        own = message.location.get("url", "").startswith(home)
+        if message.type == "error" and not own and "ResizeObserver" not in message.text:
+            troubles.append(message.text)
 
-        def asked(request) -> None:
-            if not request.url.startswith((home, "blob:", "data:", "about:")):
-                troubles.append(f"asked for {request.url}")
+    def asked(request) -> None:
+        if not request.url.startswith((home, "blob:", "data:", "about:")):
+            troubles.append(f"asked for {request.url}")
 
-        page.on("console", told)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", asked)
-        page.troubles = troubles
-        yield page
-        browser.close()
+    page.on("console", told)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", asked)
+    page.troubles = troubles
+    yield page
+    page.close()
 
 
 def test_what_a_person_sees_first(served, page, tmp_path):

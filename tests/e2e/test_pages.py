@@ -182,18 +182,16 @@ def test_two_hundred_minima_open_in_two_seconds(
     file = tmp_path / "large.html"
     file.write_text(page(sweep, analysis=False))  # which takes ten seconds to make and opens as fast
     assert file.stat().st_size < 12e6
-    tab = open_tab(file)
-    tab.page.wait_for_selector(READY)
-    assert "200 minima, 19,900 pairs" in tab.page.inner_text("header")
-    session = tab.page.context.new_cdp_session(tab.page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time, as the machine is shared
     opened = []
-    while len(opened) < 3 and min(opened, default=2.0) >= 2.0:  # what shares a core makes processor time longer too
-        before = spent(session)
-        tab.page.reload()
+    while len(opened) < 3 and min(opened, default=1.6) >= 1.6:  # what shares a core makes processor time longer too
+        tab = open_tab("about:blank")  # a new one each time: a page that is loaded again has its scripts compiled
+        session = tab.page.context.new_cdp_session(tab.page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time, as the machine is shared
+        tab.page.goto(file.as_uri())
         tab.page.wait_for_selector(READY)
-        opened.append(spent(session) - before)
-    assert 0 < min(opened) < 2.0, opened
+        opened.append(spent(session))
+    assert 0 < min(opened) < 1.6, opened  # 0.9 to 1.2; what is left of the two seconds is for a slower machine
+    assert "200 minima, 19,900 pairs" in tab.page.inner_text("header")
     times = []
     for step in range(10):
         before, began = spent(session), time.perf_counter()
