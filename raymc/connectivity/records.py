@@ -81,7 +81,7 @@ class Records:
         found = found.model_copy(update={"split": split})  # its name may be another sweep's
         if found.weights != self._store.weights_digest(layout.MINIMA, key):
             return None
-        return found if has_rows(self._store, group, key) else None
+        return found if has_rows(self._store, group, key, found.row_file) else None
 
     def profile(self, group: str, a: str, b: str, how: NamedCurve, split: str, head: str, fit: str) -> Profile | None:
         """The stored profile between two minima's present weights. Raises CorruptArtefact.
@@ -99,7 +99,9 @@ class Records:
         whose = {"path": "path", "a": a, "b": b}[head]
         if (found.a_weights, found.b_weights, found.fit, found.head) != (*ends, fitted, whose):
             return None
-        kept = not self._spec.connectivity.rows or (found.row_file and has_rows(self._store, group, f"{a}-{b}"))
+        if not self._spec.connectivity.rows:
+            return found
+        kept = found.row_file and has_rows(self._store, group, f"{a}-{b}", found.row_file)
         return found if kept else None
 
     def _parsed(self, what: type[Result], kind: str, group: str, name: str) -> Result | None:

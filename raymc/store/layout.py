@@ -5,7 +5,7 @@ STORAGE/backbones/KEY/         a backbone that raymc pre-trained, likewise
 STORAGE/evaluations/KEY/A.json one endpoint on one split; KEY says how it was scored
 STORAGE/profiles/KEY/A-B.json  one pair along one curve on one split; KEY says how
 STORAGE/evaluations/KEY/STAMP-ID.jsonl  many of them in one file, as of profiles; see raymc.store.batches
-STORAGE/rows/KEY/...parquet     losses and predictions row by row, of an evaluation (A) or a profile (A-B)
+STORAGE/rows/KEY/...-HASH.parquet  losses and predictions row by row, of an evaluation (A) or a profile (A-B)
 STORAGE/curves/KEY/            a fitted curve: curve.safetensors, curve.json, training.jsonl, MANIFEST.json
 STORAGE/planes/KEY/A-B-C-N.json one line of the grid of a plane through three minima
 STORAGE/precisions/KEY/N.json  what precision a part of a matrix is computed in, measured or for one sweep
@@ -40,3 +40,15 @@ MANIFEST = "MANIFEST.json"
 PROVENANCE = "minimum.json"
 TRAINING_CURVE = "training.jsonl"
 CURVE = "curve.json"
+
+_HASH = 12  # digits of a SHA-256 in a name
+
+
+def rows_file(name: str, sha256: str) -> str:
+    """The name of a file of rows: two that were computed apart don't meet. Early versions left the hash out."""
+    return f"{name}-{sha256[:_HASH]}.parquet"
+
+
+def is_named_by(file: str, sha256: str) -> bool:
+    """Whether a content of this hash is what a file's name says, as far as it says so."""
+    return file.endswith(f"-{sha256[:_HASH]}.parquet")

@@ -187,6 +187,9 @@ class Records(Files):
                 self.again()
                 self.get(kind, group, name.removesuffix(".json"))
                 return False
+        with contextlib.suppress(OSError):
+            content = self.read_file(self.root / kind / key)
+            return not layout.is_named_by(name, hashlib.sha256(content).hexdigest())
         return True
 
     def _aside(self, kind: str, key: str) -> Path:

@@ -1,7 +1,8 @@
-"""What a model said of every evaluation row, kept column by column: STORAGE/rows/GROUP/NAME.parquet.
+"""What a model said of every evaluation row, kept column by column: STORAGE/rows/GROUP/NAME-HASH.parquet.
 
 One row of the file is one evaluation row; what it has at every point of a path is a list of fixed size, so that the
-nearly equal neighbours along a path lie side by side and pack well.
+nearly equal neighbours along a path lie side by side and pack well. A file's name holds the first digits of its
+SHA-256: a pair that is computed twice at once, a bit apart, leaves two files, and a record's own stays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,14 +63,15 @@ class RowTable:
 
 
 def write_rows(store: Store, group: str, name: str, table: RowTable) -> str:
-    """Write a table to STORAGE/rows/GROUP/NAME.parquet, atomically; the file's SHA-256.
+    """Write a table to STORAGE/rows/GROUP/NAME-HASH.parquet, atomically; the file's SHA-256.
 
     Raises RaymcError where it can't be written.
     """
     with store.timed():
         data = _packed(table)
-        store.write_file(_path(store, group, name), data)
-    return hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        store.write_file(store.root / layout.ROWS / group / layout.rows_file(name, digest), data)
+    return digest
 
 
 def _packed(table: RowTable) -> bytes:
@@ -111,13 +112,7 @@ def read_rows(store: Store, group: str, name: str, sha256: str) -> RowTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = f"{group}/{name}.parquet"
-    try:
-        data = store.read_group_file(layout.ROWS, group, f"{name}.parquet", sha256)
-    except FileNotFoundError as error:
-        raise CorruptArtefact(layout.ROWS, file, "it is missing") from error
-    except OSError as error:
-        raise CorruptArtefact(layout.ROWS, file, "it can't be read") from error
+    file, data = _found(store, group, name, sha256)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CorruptArtefact(layout.ROWS, file, "it is not what was written (SHA-256 differs)")
     try:
@@ -127,9 +122,26 @@ def read_rows(store: Store, group: str, name: str, sha256: str) -> RowTable:
         raise CorruptArtefact(layout.ROWS, file, "it can't be read") from error
 
 
-def has_rows(store: Store, group: str, name: str) -> bool:
+def has_rows(store: Store, group: str, name: str, sha256: str) -> bool:
     """Whether there is such a file; it is checked when it is read."""
-    return store.has_group_file(layout.ROWS, group, f"{name}.parquet")
+    return any(store.has_group_file(layout.ROWS, group, file) for file in _names(name, sha256))
+
+
+def _names(name: str, sha256: str) -> tuple[str, str]:
+    """Of a file, and as an early version named it."""
+    return layout.rows_file(name, sha256), f"{name}.parquet"
+
+
+def _found(store: Store, group: str, name: str, sha256: str) -> tuple[str, bytes]:
+    """(GROUP/FILE, its content). Raises CorruptArtefact."""
+    for file in _names(name, sha256):
+        try:
+            return f"{group}/{file}", store.read_group_file(layout.ROWS, group, file, sha256)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise CorruptArtefact(layout.ROWS, f"{group}/{file}", "it can't be read") from error
+    raise CorruptArtefact(layout.ROWS, f"{group}/{_names(name, sha256)[0]}", "it is missing")
 
 
 def _table(content: pa.Table) -> RowTable:
@@ -150,10 +162,6 @@ def _table(content: pa.Table) -> RowTable:
         probabilities=probabilities,
         labels=labels,
     )
-
-
-def _path(store: Store, group: str, name: str) -> Path:
-    return store.root / layout.ROWS / group / f"{name}.parquet"
 
 
 def _listed(matrix: np.ndarray) -> Any:

@@ -30,6 +30,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+def file_of(group: str, name: str, digest: str, store: Store) -> Path:
+    return store.root / layout.ROWS / group / f"{name}-{digest[:12]}.parquet"
+
+
 def drawn(points: int, rows: int, labels: int = 2, seed: int = 0) -> RowTable:
     """A smooth bump on each row's loss along the path; probabilities where it is an endpoint."""
     rng, t = np.random.default_rng(seed), np.linspace(0, 1, points)
@@ -87,27 +91,27 @@ def test_what_is_written_comes_back_bit_for_bit(store: Store, table: RowTable):
 
 
 def test_it_lies_where_the_layout_says_and_its_hash_is_the_files(store: Store):
-    assert not has_rows(store, "group", "a-b")
     digest = write_rows(store, "group", "a-b", drawn(3, 10))
-    path = store.root / layout.ROWS / "group" / "a-b.parquet"
+    assert not has_rows(store, "group", "a-b", "0" * 64)
+    path = file_of("group", "a-b", digest, store)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    assert has_rows(store, "group", "a-b")
+    assert has_rows(store, "group", "a-b", digest)
+    assert not has_rows(store, "group", "a-c", digest)
     assert list((store.root / layout.TEMPORARY).iterdir()) == []
     assert write_rows(store, "group", "again", drawn(3, 10)) == digest  # the same table is the same file
 
 
 def test_other_tools_read_the_file(store: Store):
     table = drawn(3, 10)
-    write_rows(store, GROUP, NAME, table)
-    frame = pd.read_parquet(store.root / layout.ROWS / GROUP / f"{NAME}.parquet")
+    frame = pd.read_parquet(file_of(GROUP, NAME, write_rows(store, GROUP, NAME, table), store))
     assert frame["row"].tolist() == list(range(10))
     assert np.array_equal(np.stack(frame["loss"].tolist()), table.loss.T)
 
 
 def test_a_path_of_26_points_on_872_rows_takes_less_than_its_losses_do(store: Store):
     table = drawn(26, 872)
-    write_rows(store, GROUP, NAME, table)
-    assert (store.root / layout.ROWS / GROUP / f"{NAME}.parquet").stat().st_size < table.loss.nbytes
+    path = file_of(GROUP, NAME, write_rows(store, GROUP, NAME, table), store)
+    assert path.stat().st_size < table.loss.nbytes
 
 
 def test_what_comes_back_may_be_written_to(store: Store):
@@ -117,15 +121,52 @@ def test_what_comes_back_may_be_written_to(store: Store):
 
 
 def test_a_missing_file_is_said_to_be(store: Store):
-    with pytest.raises(CorruptArtefact, match=rf"rows/{GROUP}/none.parquet: it is missing") as caught:
+    with pytest.raises(CorruptArtefact, match=rf"rows/{GROUP}/none-000000000000.parquet: it is missing") as caught:
         read_rows(store, GROUP, "none", "0" * 64)
-    assert (caught.value.kind, caught.value.key) == (layout.ROWS, f"{GROUP}/none.parquet")
+    assert (caught.value.kind, caught.value.key) == (layout.ROWS, f"{GROUP}/none-000000000000.parquet")
     assert isinstance(caught.value, RaymcError)
+
+
+def test_a_slow_repeat_leaves_what_a_record_names(store: Store):
+    """Two compute one pair, a bit apart; the record is of the first."""
+    table = drawn(3, 10)
+    fast = write_rows(store, "twice", "a-b", table)
+    slow = write_rows(store, "twice", "a-b", dataclasses.replace(table, loss=np.nextafter(table.loss, np.float32(9))))
+    assert fast != slow
+    assert_equal(read_rows(store, "twice", "a-b", fast), table)
+
+
+def test_a_file_of_an_early_version_without_a_hash_in_its_name_is_read(store: Store):
+    table = drawn(3, 10)
+    digest = write_rows(store, "early", "a-b", table)
+    old = store.root / layout.ROWS / "early" / "a-b.parquet"
+    file_of("early", "a-b", digest, store).rename(old)
+    assert has_rows(store, "early", "a-b", digest)
+    assert_equal(read_rows(store, "early", "a-b", digest), table)
+    old.write_bytes(b"")
+    with pytest.raises(CorruptArtefact, match=r"rows/early/a-b.parquet: .*SHA-256 differs") as caught:
+        read_rows(store, "early", "a-b", digest)
+    assert store.is_damaged(caught.value)
+    store.set_aside(caught.value.kind, caught.value.key)
+    assert not has_rows(store, "early", "a-b", digest)
+
+
+def test_rows_that_another_run_wrote_again_are_no_longer_damaged(store: Store):
+    table = drawn(3, 10)
+    path = file_of("again", "a-b", write_rows(store, "again", "a-b", table), store)
+    fault = CorruptArtefact(layout.ROWS, f"again/{path.name}", "")
+    assert not store.is_damaged(fault)
+    path.write_bytes(b"")
+    assert store.is_damaged(fault)
+    path.unlink()
+    assert store.is_damaged(fault)
+    write_rows(store, "again", "a-b", table)
+    assert not store.is_damaged(fault)
 
 
 def test_a_changed_byte_a_cut_file_and_another_table_are_noticed(store: Store):
     digest = write_rows(store, GROUP, NAME, drawn(3, 10))
-    path = store.root / layout.ROWS / GROUP / f"{NAME}.parquet"
+    path = file_of(GROUP, NAME, digest, store)
     whole = path.read_bytes()
     changed = bytearray(whole)
     changed[len(whole) // 2] ^= 1
@@ -133,13 +174,13 @@ def test_a_changed_byte_a_cut_file_and_another_table_are_noticed(store: Store):
         path.write_bytes(content)
         with pytest.raises(CorruptArtefact, match="SHA-256 differs"):
             read_rows(store, GROUP, NAME, digest)
-    write_rows(store, GROUP, NAME, drawn(3, 10, seed=1))
+    file_of(GROUP, NAME, write_rows(store, GROUP, NAME, drawn(3, 10, seed=1)), store).replace(path)
     with pytest.raises(CorruptArtefact, match="SHA-256 differs"):
         read_rows(store, GROUP, NAME, digest)
 
 
 def test_a_file_of_another_form_with_the_right_hash_is_refused(store: Store, tmp_path: Path):
-    path = store.root / layout.ROWS / GROUP / "other.parquet"
+    path = store.root / layout.ROWS / GROUP / "other.parquet"  # an early version's name
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"row": [1]}).to_parquet(tmp_path / "frame.parquet")
     for content in ((tmp_path / "frame.parquet").read_bytes(), b"no Parquet at all"):
