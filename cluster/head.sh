@@ -7,6 +7,7 @@
 # What follows is given on to `ray start`, as in `cluster/head.sh --num-cpus 8 --temp-dir /scratch/ray`.
 # The dashboard, where jobs are submitted, stays on loopback: `ssh -N -L 8265:127.0.0.1:8265 HEAD` reaches it from
 # elsewhere. The token, secrets and Python: see environment.sh.
+# On machines with other users give `--temp-dir` inside a folder of mode 0700: Ray lets everybody write to its files.
 # RAYMC_PORT (6379) and RAYMC_DASHBOARD_PORT (8265) choose other ports; a second head on one machine needs them, and
 # --dashboard-agent-listen-port and --ray-client-server-port.
 set -euo pipefail

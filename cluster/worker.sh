@@ -5,6 +5,7 @@
 #
 # What follows is given on to `ray start`, as in `cluster/worker.sh 10.0.0.5 --num-gpus 4`. The token must be the
 # head's: see environment.sh. The node needs the same Python and raymc, and the same shared folders at the same paths.
+# On machines with other users give `--temp-dir` inside a folder of mode 0700: Ray lets everybody write to its files.
 set -euo pipefail
 # shellcheck source=cluster/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

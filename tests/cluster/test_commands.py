@@ -34,25 +34,29 @@ def blocks() -> list[str]:
 
 
 def commands() -> list[str]:
-    """Each call of raymc, or of a script here with what it gives on."""
+    """Each call of raymc, or of a script here with what it gives on; without variables in front."""
     lines = "\n".join(blocks()).replace("\\\n", " ").splitlines()
-    return sorted({line.strip() for line in lines if re.match(r"(raymc|sbatch) ", line.strip())})
+    calls = (re.sub(r"^(?:[A-Z_]+=\S+ +)+", "", call.strip()) for line in lines for call in line.split(" && "))
+    return sorted({call for call in calls if re.match(r"(raymc|sbatch) ", call)})
 
 
 def test_there_are_commands():
     verbs = {shlex.split(one)[1] for one in commands() if one.startswith("raymc ")}
-    assert {"submit", "jobs", "status", "logs", "stop", "resume", "show"} <= verbs
+    assert {"submit", "jobs", "status", "logs", "stop", "resume", "show", "validate", "plan"} <= verbs
 
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_raymc_parses(command):
     words = shlex.split(command, comments=True)
     if words[0] == "sbatch":
-        words = ["raymc", "submit", *words[next(i for i, word in enumerate(words) if word.endswith(".sh")) + 1 :]]
+        script = next(i for i, word in enumerate(words) if word.endswith(".sh"))
+        assert all(re.fullmatch(r"--(nodes|gpus-per-node)=\d+", word) for word in words[1:script]), "Slurm's options"
+        words = ["raymc", "submit", *words[script + 1 :]]
     options = parser().parse_args([word for word in words[1:] if word != "..."])
-    spec = getattr(options, "spec", "SPEC")
-    if spec != "SPEC":
-        load_spec(ROOT / spec)
+    given = getattr(options, "spec", [])
+    for spec in [given] if isinstance(given, str) else given:
+        if spec != "SPEC":
+            load_spec(ROOT / spec)
 
 
 def test_the_job_of_kubernetes_parses():
