@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from raymc.sweep.section import Section
 
 _LAST = {"minima": "below_floor", "profiles": "agreement_a", "barriers": "p_holm"}  # columns that early versions lack
+_COMING = "coming"  # in the hashes while tables are written: what they will be
+_WRITING_SECONDS = 3.0  # how long a reader waits for a run that is writing tables
+_LOOK_SECONDS = 0.2
 
 
 class Sweep:
@@ -219,14 +224,17 @@ def write_sweep(
     result: dict[str, Any],
     failures: list[dict[str, str]],
 ) -> Sweep:
-    """Write a sweep's files, each atomically, their hashes last."""
+    """Write a sweep's files, each atomically, their hashes last; before, what they will be, beside what they were."""
     files = {f"{name}.parquet": _parquet(table) for name, table in tables.items()}
     files["spec.json"] = spec.model_dump_json(indent=1).encode()
     files["result.json"] = json.dumps({"result": result, "failures": failures}, indent=1).encode()
     home = store.root / layout.SWEEPS / spec.name
+    hashes: dict[str, Any] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    with contextlib.suppress(OSError, ValueError):  # of none yet, or a damaged one, nothing is kept
+        before = json.loads(store.read_file(home / layout.MANIFEST))
+        store.write_file(home / layout.MANIFEST, json.dumps({**before, _COMING: hashes}, indent=1).encode())
     for name, content in files.items():
         store.write_file(home / name, content)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     store.write_file(home / layout.MANIFEST, json.dumps(hashes, indent=1).encode())
     return Sweep(spec.name, store, spec, result, failures)
 
@@ -238,13 +246,27 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _verified(store: Store, sweep: str, file: str) -> bytes:
+    """A sweep's file as its hashes say. Where a run is writing the tables at this moment, its end is waited for."""
     home: Path = store.root / layout.SWEEPS / sweep
-    try:
-        content = store.read_file(home / file)
-        hashes = json.loads(store.read_file(home / layout.MANIFEST))
-        whole = hashes[file] == hashlib.sha256(content).hexdigest()
-    except (OSError, ValueError, KeyError) as error:
-        raise CorruptArtefact(layout.SWEEPS, sweep, f"{file} can't be read; `raymc run` makes it anew") from error
-    if not whole:
-        raise CorruptArtefact(layout.SWEEPS, sweep, f"{file} is not what was written; `raymc run` makes it anew")
-    return content
+    until, again = time.monotonic() + _WRITING_SECONDS, True
+    while True:
+        try:
+            content = store.read_file(home / file)
+            hashes = json.loads(store.read_file(home / layout.MANIFEST))
+            digest = hashlib.sha256(content).hexdigest()
+            if hashes.get(file) == digest:
+                return content
+            coming = hashes.get(_COMING, {}).get(file) == digest
+        except (OSError, ValueError, AttributeError) as error:
+            raise CorruptArtefact(layout.SWEEPS, sweep, f"{file} can't be read; `raymc run` makes it anew") from error
+        if coming and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        elif coming:
+            raise RaymcError(
+                f"sweep {sweep}: a run is writing its tables, or was cut off while it did; try again in a moment, or "
+                "let `raymc run` or `raymc resume` finish them"
+            )
+        elif again:  # they were finished between the two looks
+            again = False
+        else:
+            raise CorruptArtefact(layout.SWEEPS, sweep, f"{file} is not what was written; `raymc run` makes it anew")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from raymc.connectivity.pairs import Connections
+from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.specs.results import Evaluation, Profile
 from raymc.specs.sweep import SweepSpec
 from raymc.store.rows import RowTable, write_rows
@@ -180,3 +183,62 @@ def test_a_record_with_another_head_is_missing(store: Store):
     missing = own.missing_pairs(set(keys))[0]
     assert [{task.a, task.b} for task in missing] == [set(keys[:2])]
     assert {task.heads for task in missing} == {("a",)}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, SweepSpec]:
+    """A sweep whose tables were written once, and then again by a run that was killed between two of them."""
+
+    class Killed(BaseException):
+        pass
+
+    store, spec = Store(tmp_path / "storage"), sweep()
+    write(store, spec, ["a"])
+    real = store.write_file
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == "barriers.parquet":
+            raise Killed
+        real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_file", killed)
+        with pytest.raises(Killed):
+            write(store, spec, ["a", "b"])
+    return store, spec
+
+
+def write(store: Store, spec: SweepSpec, keys: list[str]) -> None:
+    last = {"minima": "below_floor", "barriers": "p_holm"}
+    tables = {name: pd.DataFrame({"key": keys, column: 0.5}) for name, column in last.items()}
+    write_sweep(store, spec, tables, {"precision": None}, [])
+
+
+def test_a_reader_waits_for_tables_that_are_being_written(written: tuple[Store, SweepSpec]):
+    store, spec = written
+    found = open_sweep(spec.name, storage=str(store.root))
+    assert list(found.barriers()["key"]) == ["a"]  # not reached yet
+    writer = threading.Timer(0.3, write, (store, spec, ["a", "b"]))
+    writer.start()
+    try:
+        assert list(found.minima()["key"]) == ["a", "b"]
+    finally:
+        writer.join()
+
+
+def test_tables_whose_writer_was_cut_off_are_told_from_damage(
+    written: tuple[Store, SweepSpec], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("raymc.sweep.results._WRITING_SECONDS", 0.1)
+    monkeypatch.setattr("raymc.sweep.results._LOOK_SECONDS", 0.02)
+    store, spec = written
+    found = open_sweep(spec.name, storage=str(store.root))
+    with pytest.raises(RaymcError, match=r"was cut off while it did; try again in a moment, or let `raymc run`") as cut:
+        found.minima()
+    assert not isinstance(cut.value, CorruptArtefact)
+    (store.root / "sweeps" / spec.name / "minima.parquet").write_bytes(b"damaged")
+    with pytest.raises(CorruptArtefact, match=r"minima\.parquet is not what was written"):
+        found.minima()
+    write(store, spec, ["a", "b"])
+    assert list(found.minima()["key"]) == ["a", "b"]
+    assert "coming" not in (store.root / "sweeps" / spec.name / "MANIFEST.json").read_text()
