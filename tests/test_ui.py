@@ -55,6 +55,16 @@ def test_a_database_with_a_password_is_to_be_named(tmp_path, receipt, capsys):
     )
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "x"])
+def test_a_port_that_is_none(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["ui", "--port", port])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"raymc ui: error: argument --port: a port from 1 to 65535, not {port!r}"
+    )
+
+
 def test_a_port_that_is_taken(tmp_path, capsys):
     (tmp_path / "mlflow.db").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:

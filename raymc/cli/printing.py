@@ -18,7 +18,7 @@ def print_sweep(
     from raymc.specs.results import METRICS
 
     curve, split = curve or sweep.spec.connectivity.curve_names[0], split or sweep.splits[0]
-    frame = sweep.matrix(curve, split, value, floor)
+    frame, summary = sweep.matrix(curve, split, value, floor), sweep.summary(by)  # faults before anything is printed
     title, unit, definition = VALUES[value]
     names, weak = sweep.names(), sweep.weak()
     print_minima(sweep.minima(), names, sweep.splits, weak, _floor(sweep))
@@ -30,7 +30,7 @@ def print_sweep(
     heading += f"\ncomputed in {sweep.precision.told}" if sweep.precision is not None else ""
     print_matrix(frame, names, heading, weak=weak)
     if len(barriers):
-        print_summary(sweep.summary(by), by, METRICS[sweep.spec.model.kind][0].replace("_", " "))
+        print_summary(summary, by, METRICS[sweep.spec.model.kind][0].replace("_", " "))
     for failure in sweep.failures:
         print(f"failed: {failure['kind']} {failure['name']}: {failure['reason']}")
 

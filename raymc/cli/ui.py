@@ -20,11 +20,17 @@ def options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sweep", nargs="?", metavar="NAME", help="open the page of this sweep")
     sub.add_argument("--storage", metavar="URI", help="folder of the store (default: ./raymc-store)")
     sub.add_argument("--tracking", metavar="URI", help="of MLflow (default: the sweep's, else sqlite in the store)")
-    sub.add_argument("--port", type=int, metavar="N", help=f"default: {PORT}, or another where that is taken")
+    sub.add_argument("--port", type=_port, metavar="N", help=f"default: {PORT}, or another where that is taken")
     sub.add_argument(
         "--host", default="127.0.0.1", help="where it listens; beyond this machine only if told (default: %(default)s)"
     )
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"a port from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def ui(given: argparse.Namespace) -> int:

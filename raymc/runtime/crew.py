@@ -91,9 +91,7 @@ class Crew:
     def _say_waiting(self, now: float) -> None:
         if now - self._worked > _SAY_AGAIN / 10 and now - self._said > (_SAY_AGAIN if self._told else 0):
             self._said, self._told = now, True
-            self._progress.say(
-                "no evaluator has room in the cluster yet: waiting for other sweeps to end, or for nodes"
-            )
+            self._progress.say("no evaluator is up yet: starting, or waiting for room (other sweeps, nodes to come)")
 
     def _have_sets(self) -> bool:
         """Raises RaymcError where they can't be made."""
