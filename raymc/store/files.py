@@ -16,7 +16,8 @@ from pathlib import Path
 from raymc.specs.errors import RaymcError, StorageFault
 from raymc.store import layout
 from raymc.store.mirror import Mirror, mirror_root
-from raymc.store.objects import REMOTE, Objects, wait_seconds
+from raymc.store.objects import REMOTE, Objects
+from raymc.store.outage import wait_seconds
 
 _STALE_SECONDS = 7 * 24 * 3600
 _REACHED_SECONDS = 10.0  # at the start of a run an address is rather wrong than away

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,22 +12,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from raymc.specs.errors import StorageFault
+from raymc.store.outage import Outage, wait_seconds
 from raymc.store.remote import in_a_line, opened, opened_folder, passes
 
 Result = TypeVar("Result")
 
 REMOTE = ("s3", "gs")  # schemes of object storage
-WAIT_SECONDS = 300.0  # how long an outage may last; RAYMC_STORAGE_WAIT sets it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds between tries
-_SAID_FIRST, _SAID_EVERY = 3.0, 60.0  # seconds of an outage after which it is said, and said again
 _CHUNK = 4 * 2**20  # bytes read at once
 _SILENCE = 60.0  # seconds without an answer after which a call is tried again
 _TRANSFER = 600.0  # seconds that one answer may take in all
 _UPLOAD = 300.0  # seconds that a file, or a part of 5 MB of it, may take to go up; while it does nothing is answered
 _PARTS = 4  # of a file, that go up at once: so that many files at once on a slow line keep within that
 _LARGE = 2**20  # bytes from which on contents are sent as files are
-_ONE_OUTAGE = 60.0  # failures further apart, in seconds, are two outages
-_LOG = logging.getLogger("raymc.store")
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Objects:
         self._silence = silence
         self._lock = threading.Lock()
         self._made: dict[bool, Any] = {}
-        self._away = _Away()
+        self._away = Outage()
 
     def quick(self, silence: float) -> Objects:
         """The same, that waits for an answer so many seconds (at least 2) at most; a folder answers by itself."""
@@ -253,58 +247,11 @@ class Objects:
         return (Objects, (self.uri, self._silence))
 
 
-class _Away:
-    """One outage, shared by all threads: the limit counts from its first failure, or from a call's own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since = self._latest = 0.0
-        self._said = -math.inf
-        self._open = self._told = False
-
-    @property
-    def seconds(self) -> float:
-        return self._latest - self._since
-
-    def wait(self, uri: str, pause: float, text: str, limit: float, first: float) -> bool:
-        """Sleep before another try; False, at once, where the limit is used up."""
-        with self._lock:
-            now = time.monotonic()
-            if not self._open or now - self._latest > _ONE_OUTAGE:
-                self._open, self._since = True, now
-            self._latest = now
-            gone = now - min(self._since, first)
-            left = limit - gone
-            if left > 0 and gone >= _SAID_FIRST and now - self._said >= _SAID_EVERY:
-                self._said, self._told = now, True
-                _LOG.warning("storage %s can't be reached (%s); tried for %.0f s more", uri, in_a_line(text, uri), left)
-        if left <= 0:
-            return False
-        time.sleep(min(pause, left))
-        return True
-
-    def over(self, uri: str) -> None:
-        if self._open:
-            with self._lock:
-                if self._told:
-                    _LOG.warning("storage %s is back after %.0f s", uri, time.monotonic() - self._since)
-                self._open = self._told = False
-
-
 def _written(file: BinaryIO, chunk: Any) -> None:
     try:
         file.write(chunk)
     except OSError as error:  # of this machine's disk
         raise StorageFault(f"{file.name} can't be written: {error.strerror or error}") from error
-
-
-def wait_seconds() -> float:
-    """How long an outage may last. Raises StorageFault for a setting that isn't a number."""
-    text = os.environ.get("RAYMC_STORAGE_WAIT", "")
-    try:
-        return float(text) if text else WAIT_SECONDS
-    except ValueError:
-        raise StorageFault(f"RAYMC_STORAGE_WAIT is {text!r}, not a number of seconds") from None
 
 
 def _raise_for_bucket(error: FileNotFoundError) -> None:

@@ -167,3 +167,11 @@ def test_heartbeats_of_the_dead_and_of_long_ago_are_taken_away(objects):
         objects.put(f"claims/drivers/{name}", json.dumps(content).encode())
     Others(objects, LEASE_SECONDS).forget()
     assert files(objects) == ["drivers/a.json"]
+
+
+def test_a_heart_waits_for_a_silent_storage_no_longer_than_its_lease_allows(monkeypatch):
+    monkeypatch.setenv("RAYMC_LEASE", "30")
+    claims = Claims(Objects("s3://bucket/prefix"))
+    assert claims._heart._objects._silence == 5  # several tries in a lease
+    assert claims.objects._silence == 60
+    assert claims._heart._objects._away is claims.objects._away  # one outage is said once

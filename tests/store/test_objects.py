@@ -93,7 +93,7 @@ def test_a_lost_answer_to_a_creation_isn_t_taken_for_another_s(uri: str, monkeyp
 
 
 def test_an_outage_is_waited_for(s3, uri: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("raymc.store.objects._SAID_FIRST", 0.3)
+    monkeypatch.setattr("raymc.store.outage._SAID_FIRST", 0.3)
     objects = Objects(uri)
     objects.put("a", b"before")
     s3.stop()
