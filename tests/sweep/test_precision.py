@@ -189,6 +189,7 @@ def test_what_is_damaged_is_set_aside_and_what_fails_is_fp32(start, monkeypatch)
 
     state = start()
     key = min(state.points)
+    (state.store.folder("minima", key) / "model.safetensors").write_bytes(b"other")
 
     def damaged(*arguments: Any) -> Any:
         raise CorruptArtefact("minima", key, "gone")
