@@ -82,7 +82,10 @@ def disk_full(error: BaseException, storage: str) -> StorageFault | None:
 def halted(error: BaseException, storage: str) -> StorageFault | None:
     """As `disk_full`, with the name of the machine that this process runs on: others may have room, or a way there."""
     found = disk_full(error, storage)
-    return None if found is None else StorageFault(f"machine {socket.gethostname()}: {found}")
+    if found is None:
+        return None
+    kept = "" if "is kept" in str(found) else "; what is finished is kept"
+    return StorageFault(f"machine {socket.gethostname()}: {found}{kept}")
 
 
 def last_line(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from raymc.runtime.losses import LOSSES, Loss, Tries, disk_full, last_line, loss_of
+from raymc.runtime.losses import LOSSES, Loss, Tries, disk_full, halted, last_line, loss_of
+from raymc.specs.errors import RaymcError, StorageFault
 
 KILLED = """The actor died unexpectedly before finishing this task.
 \tclass_name: A
@@ -93,6 +95,25 @@ def test_a_full_disk_is_told_from_other_faults():
     assert disk_full(RuntimeError(said), "/storage") is not None  # safetensors has a class of its own
     assert disk_full(FileNotFoundError(2, "No such file or directory"), "/storage") is None
     assert disk_full(RuntimeError("CUDA out of memory"), "/storage") is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "storage /mirror can't be written: No space left on device",
+        "storage s3://b can't be reached (waited 300 s); everything finished is kept, the same command goes on",
+        "storage /mirror can't be written: Read-only file system",
+    ],
+)
+def test_a_fault_of_the_storage_names_the_machine_and_says_once_what_is_kept(fault: str):
+    error = RaymcError("a task")
+    error.__cause__ = StorageFault(fault)
+    told = halted(error, "s3://b")
+    assert told is not None
+    assert str(told).startswith(f"machine {socket.gethostname()}: {fault}")
+    assert str(told).count("kept") == 1
+    assert str(halted(told, "s3://b")).count("kept") == 1
+    assert halted(RaymcError("a task"), "s3://b") is None
 
 
 def test_the_last_line_is_the_exception():
