@@ -73,7 +73,7 @@ def test_a_run_that_ends_without_what_it_should_have_made_does_not_end_well(vain
 
 def test_a_stop_waits_until_the_tables_are_written(vain, monkeypatch, tmp_path):
     arguments, run = vain
-    write = run.write_sweep
+    write, before = run.write_sweep, signal.getsignal(signal.SIGTERM)
 
     def stopped(*what: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -82,7 +82,7 @@ def test_a_stop_waits_until_the_tables_are_written(vain, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "write_sweep", stopped)
     assert main(arguments) == 3
     assert len(open_sweep("some", storage=tmp_path / "store").minima()) == 0
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_second_stop_is_at_once(vain, monkeypatch):
