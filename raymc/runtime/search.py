@@ -20,6 +20,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.stopper import Stopper
 
 from raymc.runtime.cluster import Shape
+from raymc.runtime.leftovers import give_back
 from raymc.runtime.losses import Tries, disk_full, last_line, loss_of
 from raymc.runtime.scratch import clear
 from raymc.runtime.trial import FAILED, GIVEN_UP, HALTED, Settings, Trial, tune_trial
@@ -28,6 +29,7 @@ from raymc.specs.progress import Progress
 from raymc.store.store import Store
 
 _WAITING = 60.0  # seconds without a running trial before that is said
+_LOOK = 5.0  # seconds between looks for room that groups of workers left behind
 
 
 @dataclass
@@ -40,10 +42,12 @@ class _Live:
     stop: threading.Event
     finished: Callable[[Trial], None]
     retries: int
+    group: dict[str, float] | None = None  # resources of each worker, where trials have several
     failed: dict[str, str] = field(default_factory=dict)
     tries: dict[str, Tries] = field(default_factory=dict)
     halted: str = ""  # why no trial can go on
     ran: float = field(default_factory=time.monotonic)  # when a trial last ran
+    looked: float = 0.0  # when room was looked for that groups left behind
 
     def tries_of(self, trial: Trial) -> Tries:
         return self.tries.setdefault(trial.key, Tries(self.retries))
@@ -70,6 +74,9 @@ class _Watch(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any):
         live, now = _LIVE[self._number], time.monotonic()
+        if live.group and live.tries and now - live.looked > _LOOK:
+            live.looked = now
+            give_back(live.group)
         if any(trial.status == "RUNNING" for trial in trials):
             live.ran = now
         elif now - live.ran > _WAITING:
@@ -159,6 +166,7 @@ def _search(
 ) -> dict[str, str]:
     store = live.store
     nested = settings.workers > 1
+    live.group = Shape(settings.cpus, settings.gpus).bundle() if nested else None
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
     own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else Shape(settings.cpus, settings.gpus).bundle()
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
@@ -197,6 +205,8 @@ def _search(
             raise
         raise full from error
     finally:
+        if live.group and live.tries:
+            give_back(live.group)
         clear(settings.scratch, store)
     if live.halted:
         raise StorageFault(live.halted)
