@@ -92,8 +92,9 @@ class _Run:
                 if self.state.stop.is_set():
                     raise Interrupted
                 sweep = self._write()  # whole, whatever comes meanwhile
-                with self._signals(at_once=True):
-                    self._track(sweep)
+                if not self.state.stop.is_set():  # else the next run brings the tracker up to date
+                    with self._signals(at_once=True):
+                        self._track(sweep)
         finally:
             try:
                 if self.tracking is not None:

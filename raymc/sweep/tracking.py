@@ -36,6 +36,7 @@ class Tracking:
         self._tracker: BackgroundTracker | None = None
         self._watch: SystemWatch | None = None
         self._uri = ""
+        self._troubled = False  # whether a tracker couldn't be made
         self._patience = patience()
 
     def open(self) -> BackgroundTracker:
@@ -52,12 +53,22 @@ class Tracking:
             self._tracker.beside(_import_ahead)
         return self._tracker
 
+    def _live(self) -> BackgroundTracker | None:
+        """As open; None, told once, where no tracker can be made."""
+        if not self._troubled:
+            try:
+                return self.open()
+            except RaymcError as error:
+                self._troubled = True
+                self._say(f"{error}; {KEPT}")
+        return None
+
     def watch(self) -> None:
         """From now on, until the sync, show how busy this machine is."""
         from raymc.tracking.system import SystemWatch
 
-        tracker, name = self.open(), self._spec.name
-        if self._watch is None:
+        tracker, name = self._live(), self._spec.name
+        if tracker is not None and self._watch is None:
             self._watch = SystemWatch(lambda sample: tracker.system(name, sample))
 
     def _stop_watching(self) -> None:
@@ -68,7 +79,9 @@ class Tracking:
         """Show a minimum as soon as it is trained."""
         from raymc.sweep.view import minimum_view
 
-        self.open().minimum(self._spec.name, minimum_view(self._spec, self._store, key, point, {}))
+        tracker = self._live()
+        if tracker is not None:
+            tracker.minimum(self._spec.name, minimum_view(self._spec, self._store, key, point, {}))
 
     def sync(self, sweep: Sweep, points: Mapping[str, Point]) -> dict[str, str]:
         """Bring the view up to the store, unless a receipt says that it is there; where it is shown, {} if nowhere."""
@@ -78,7 +91,7 @@ class Tracking:
         digest, receipt = state_digest(sweep, where), receipt_path(self._store, self._spec.name)
         with contextlib.suppress(OSError, RaymcError, ValueError, KeyError):
             kept = json.loads(self._store.read_file(receipt))
-            if kept["digest"] == digest:
+            if kept["digest"] == digest and _is_here(kept["shown"]["tracking"]):
                 return kept["shown"]
         self._stop_watching()
         try:
@@ -109,6 +122,14 @@ def patience() -> float:
     if not 0.0 <= seconds < float("inf"):
         raise RaymcError(f"{PATIENCE}: a number of seconds from 0 on, not {told!r}")
     return seconds
+
+
+def _is_here(uri: str) -> bool:
+    """Whether a place can have what was shown there: a sqlite file may have been another machine's, or be gone."""
+    from raymc.tracking.database import sqlite_path
+
+    path = sqlite_path(uri)
+    return path is None or path.is_file()
 
 
 def _import_ahead() -> None:

@@ -23,7 +23,8 @@ def test_one_for_all_who_ask_at_once(tmp_path):
     assert identity(Objects(tmp_path / "c")) == own
 
 
-def test_one_that_cannot_be_read_is_told(tmp_path):
-    (tmp_path / FILE).write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"id": "0123456789a"}', '{"id": "0123456789ag"}'])
+def test_one_that_cannot_be_read_is_told(tmp_path, content):
+    (tmp_path / FILE).write_text(content)
     with pytest.raises(StorageFault, match=r"storage\.json can't be read"):
         identity(Objects(tmp_path))
