@@ -80,12 +80,16 @@ def disk_full(error: BaseException, storage: str) -> StorageFault | None:
 
 
 def halted(error: BaseException, storage: str) -> StorageFault | None:
-    """As `disk_full`, with the name of the machine that this process runs on: others may have room, or a way there."""
+    """As `disk_full`, with the name of the machine: others may have room, or a way there.
+
+    It is the one that this process runs on, unless the fault names another (see Group.together).
+    """
     found = disk_full(error, storage)
     if found is None:
         return None
+    where = "" if str(found).startswith("machine ") else f"machine {socket.gethostname()}: "
     kept = "" if "is kept" in str(found) else "; what is finished is kept"
-    return StorageFault(f"machine {socket.gethostname()}: {found}{kept}")
+    return StorageFault(f"{where}{found}{kept}")
 
 
 def last_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -10,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, StorageFault
 
 T = TypeVar("T")
 
@@ -83,19 +84,25 @@ class Group:
             raise fault or RaymcError(said)
 
     def together(self, act: Callable[[], T]) -> T:
-        """Let every worker do something on its own machine; a RaymcError of one is raised on all: none waits on."""
+        """Let every worker do something on its own machine; a RaymcError of one is raised on all: none waits on.
+
+        A StorageFault of one, which names that machine then, is raised on all before any other fault.
+        """
+        if self.size == 1:
+            return act()
         fault: RaymcError | None = None
         try:
             result = act()
+        except StorageFault as error:
+            fault, result = StorageFault(f"machine {socket.gethostname()}: {error}"), None
         except RaymcError as error:
             fault, result = error, None
-        told: list[str | None] = [None if fault is None else str(fault)]
-        if self.size > 1:
-            told = [None] * self.size
-            dist.all_gather_object(told, None if fault is None else str(fault))
-        said = next((text for text in told if text is not None), None)
-        if said is not None:
-            raise fault or RaymcError(said)
+        told: list[tuple[bool, str] | None] = [None] * self.size
+        dist.all_gather_object(told, None if fault is None else (isinstance(fault, StorageFault), str(fault)))
+        faults = [one for one in told if one is not None]
+        if faults:
+            storage, said = max(faults, key=lambda one: one[0])  # the first of those
+            raise StorageFault(said) if storage else fault or RaymcError(said)
         return cast(T, result)
 
 

@@ -114,6 +114,9 @@ def test_a_fault_of_the_storage_names_the_machine_and_says_once_what_is_kept(fau
     assert str(told).count("kept") == 1
     assert str(halted(told, "s3://b")).count("kept") == 1
     assert halted(RaymcError("a task"), "s3://b") is None
+    other = halted(StorageFault(f"machine another: {fault}"), "s3://b")
+    assert str(other).startswith(f"machine another: {fault}")
+    assert str(other).count("machine") == str(other).count("kept") == 1
 
 
 def test_the_last_line_is_the_exception():

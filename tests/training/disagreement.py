@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import torch.distributed as dist
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, StorageFault
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.training.checkpoint import Checkpoints
@@ -30,12 +31,17 @@ def said(action: Callable[[], Any]) -> str:
     try:
         action()
     except RaymcError as error:
-        return str(error)
+        return f"{type(error).__name__}: {error}"
     return "nothing"
 
 
 def full() -> None:
-    raise RaymcError("storage is full")
+    raise RaymcError("a bad disk")
+
+
+def broken(rank: int) -> None:
+    """What the first meets too is less: another machine's storage ends the run."""
+    raise StorageFault("Read-only file system") if rank else RaymcError("a bad file")
 
 
 class Ahead(Store):
@@ -60,6 +66,8 @@ def main(rank: int, folder: Path) -> None:
     found["agreed"] = group.agreed({"rank": rank})
     found["first"] = said(lambda: group.first(full))
     found["together"] = said(lambda: group.together(lambda: full() if rank == 1 else 0))
+    socket.gethostname = lambda: f"node{rank}"
+    found["storage"] = said(lambda: group.together(lambda: broken(rank)))
 
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -13,8 +13,9 @@ def test_workers_do_what_the_first_sees(trial, two_run, tmp_path: Path):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found == {
             "agreed": {"rank": 0},
-            "first": "storage is full",
-            "together": "storage is full",
+            "first": "RaymcError: a bad disk",
+            "together": "RaymcError: a bad disk",
+            "storage": "StorageFault: machine node1: Read-only file system",
             "resumed": 3,
             "stored": True,
         }
