@@ -164,7 +164,10 @@ class Store(Records):
 
     def _check(self, kind: str, key: str, folder: Path, deep: bool, but: str = "") -> str:
         manifest = _manifest(kind, key, folder / layout.MANIFEST)
-        finished = (folder / layout.MANIFEST).stat().st_mtime_ns
+        try:
+            finished = (folder / layout.MANIFEST).stat().st_mtime_ns
+        except OSError as error:
+            raise CorruptArtefact(kind, key, f"{layout.MANIFEST} can't be read") from error
         for name, entry in manifest["files"].items():
             try:
                 stat = (folder / name).stat()
@@ -174,7 +177,11 @@ class Store(Records):
                 raise CorruptArtefact(kind, key, f"{name} has {stat.st_size} bytes, not {entry['bytes']}")
             changed = max(stat.st_mtime_ns, stat.st_ctime_ns) >= finished  # the clock of files is coarse
             left = bool(but) and name.endswith(but)
-            if not left and (deep or changed) and _sha256(folder / name) != entry["sha256"]:
+            try:
+                differs = not left and (deep or changed) and _sha256(folder / name) != entry["sha256"]
+            except OSError as error:  # a bad disk, or another run has set the folder aside meanwhile
+                raise CorruptArtefact(kind, key, f"{name} can't be read") from error
+            if differs:
                 raise CorruptArtefact(kind, key, f"{name} is not what was written (SHA-256 differs)")
         return manifest["digest"]
 

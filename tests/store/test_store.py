@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from raymc.specs.errors import CorruptArtefact, RaymcError
 from raymc.store import layout
+from raymc.store import store as store_module
 from raymc.store.store import Store
 
 KEY = "0123456789abcdef0123"
@@ -236,6 +238,23 @@ def test_harm_is_found(store: Store, harm: Callable[[Path], Any], reason: str, d
         store.verify(layout.MINIMA, KEY, deep=deep)
     assert str(caught.value) == f"minima/{KEY}: {reason}"
     assert (caught.value.kind, caught.value.key, caught.value.reason) == (layout.MINIMA, KEY, reason)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_file_that_can_t_be_read_any_more_is_damage(store: Store, monkeypatch: pytest.MonkeyPatch, moved: bool):
+    """A disk that gives no more, and another run that sets the folder aside in the midst of a check."""
+    folder, hashed = make(store), store_module._sha256
+
+    def gone(path: Path) -> str:
+        if not moved:
+            raise OSError(errno.EIO, "Input/output error")
+        folder.rename(folder.with_name("elsewhere"))
+        return hashed(path)
+
+    monkeypatch.setattr(store_module, "_sha256", gone)
+    with pytest.raises(CorruptArtefact, match="can't be read") as caught:
+        store.verify(layout.MINIMA, KEY, deep=True)
+    assert store.is_damaged(caught.value)
 
 
 def test_files_that_did_not_change_are_not_hashed_again(store: Store, monkeypatch: pytest.MonkeyPatch):
