@@ -151,6 +151,17 @@ def test_a_file_of_an_early_version_without_a_hash_in_its_name_is_read(store: St
     assert not has_rows(store, "early", "a-b", digest)
 
 
+def test_a_file_of_an_early_version_is_not_taken_for_another_record_s(store: Store):
+    table = drawn(3, 10)
+    own = write_rows(store, "both", "a-b", table)
+    other = write_rows(store, "both", "a-b", dataclasses.replace(table, gold=1 - table.gold))
+    file_of("both", "a-b", other, store).rename(store.root / layout.ROWS / "both" / "a-b.parquet")
+    assert has_rows(store, "both", "a-b", own)
+    file_of("both", "a-b", own, store).unlink()
+    assert not has_rows(store, "both", "a-b", own)
+    assert has_rows(store, "both", "a-b", other)
+
+
 def test_rows_that_another_run_wrote_again_are_no_longer_damaged(store: Store):
     table = drawn(3, 10)
     path = file_of("again", "a-b", write_rows(store, "again", "a-b", table), store)
