@@ -70,8 +70,14 @@ class EvaluatorActor:
         backbones.quiet()
         torch.set_num_threads(max(1, int(settings.cpus)))
         self._settings, self._sets = settings, sets
-        self._store = Store(settings.storage)
-        self._evaluator = self._make()
+        self._fault: StorageFault | None = None
+        try:
+            self._store = Store(settings.storage)
+            self._evaluator = self._make()
+        except _FAULTS as error:
+            self._fault = halted(error, settings.storage)
+            if self._fault is None:
+                raise
 
     def _make(self) -> Evaluator:
         from raymc.connectivity.evaluator import Evaluator
@@ -87,7 +93,12 @@ class EvaluatorActor:
         )
 
     def ready(self) -> None:
-        """Comes back once the actor can work."""
+        """Comes back once the actor can work. Raises StorageFault where its machine can't use the storage.
+
+        Raised as the actor is made it would come as text alone.
+        """
+        if self._fault is not None:
+            raise self._fault
 
     def evaluate(self, task: EndpointTask | LineTask | TraceTask) -> list[Any] | RaymcError:
         from raymc.connectivity.plane_scores import find_traces, score_line

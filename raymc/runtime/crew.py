@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from raymc.runtime.actor import EvaluatorActor, EvaluatorSettings
 from raymc.runtime.cluster import Shape, alive
-from raymc.runtime.losses import LOSSES, loss_of, objects_lost
+from raymc.runtime.losses import LOSSES, halted, loss_of, objects_lost
 from raymc.specs.errors import RaymcError
 from raymc.specs.progress import Progress
 from raymc.specs.trial import TrialSpec
@@ -25,11 +25,20 @@ _STARTS = 5  # actors that may fail to start in a row, beside as many as there a
 def _token_sets(
     spec_json: str, storage: str, minima: Sequence[str], trials: Mapping[str, TrialSpec]
 ) -> tuple[Any, bool]:
-    """Run as a Ray task: the row sets as token ids; and True, for which the driver waits without fetching the first."""
+    """Run as a Ray task: the row sets as token ids; and True, for which the driver waits without fetching the first.
+
+    Raises StorageFault, which names the machine, where that can't use the storage.
+    """
     from raymc.connectivity.token_sets import token_sets
     from raymc.specs.sweep import SweepSpec
 
-    return token_sets(SweepSpec.model_validate_json(spec_json), storage, minima, trials), True
+    try:
+        return token_sets(SweepSpec.model_validate_json(spec_json), storage, minima, trials), True
+    except (RaymcError, OSError, RuntimeError) as error:
+        stop = halted(error, storage)
+        if stop is None:
+            raise
+        raise stop from error
 
 
 class Crew:

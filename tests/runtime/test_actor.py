@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import re
 import socket
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 
 from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.runtime.actor import EvaluatorActor, EvaluatorSettings, Report, Work
+from raymc.runtime.crew import _token_sets
 from raymc.specs.errors import StorageFault, TrainingFault
 from raymc.specs.resources import EvaluatorResources
 from raymc.specs.results import Evaluation, Profile
@@ -129,3 +132,23 @@ def test_what_does_not_fit_the_memory_is_the_task_s_fault_and_says_what_to_chang
     for field in re.findall(r"resources\.evaluator\.(\w+)", line):
         assert field in EvaluatorResources.model_fields
     assert "resources.evaluator.token_budget" in line
+
+
+def test_a_machine_that_cannot_read_the_storage_says_so_when_it_is_asked_whether_it_is_ready(tmp_path, monkeypatch):
+    def unreadable(actor: EvaluatorActor) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EvaluatorActor, "_make", unreadable)
+    actor = EvaluatorActor(dataclasses.replace(SETTINGS, storage=str(tmp_path)), None)
+    with pytest.raises(StorageFault, match=f"^machine {re.escape(socket.gethostname())}: .*no space left"):
+        actor.ready()
+
+
+def test_so_does_one_that_makes_the_rows_into_tokens(monkeypatch):
+    def full(*given: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("raymc.connectivity.token_sets.token_sets", full)
+    monkeypatch.setattr("raymc.specs.sweep.SweepSpec.model_validate_json", lambda text: None)
+    with pytest.raises(StorageFault, match=f"^machine {re.escape(socket.gethostname())}: storage /s: no space left"):
+        _token_sets("{}", "/s", [], {})
