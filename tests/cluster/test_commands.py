@@ -83,13 +83,18 @@ def stub(tmp_path: Path) -> Callable[[str, str], dict[str, str]]:
     return put
 
 
-@pytest.mark.parametrize(("code", "ends"), [(0, 0), (2, 0), (3, 0), (1, 1), (4, 4), (130, 130), (137, 137)])
-def test_a_rayjob_is_tried_again_only_where_another_cluster_can_help(stub, tmp_path, code, ends):
-    environment = stub("python", f"exit {code}")
+@pytest.mark.parametrize(
+    ("code", "valid", "ends"),
+    [(0, 0, 0), (2, 2, 0), (2, 0, 2), (3, 0, 0), (1, 0, 1), (4, 0, 4), (130, 0, 130), (137, 0, 137)],
+)
+def test_a_rayjob_is_tried_again_only_where_another_cluster_can_help(stub, tmp_path, code, valid, ends):
+    environment = stub(
+        "python", f'[ "$3" = run ] && exit {code}; [ "$3 $4" = "validate /sweep/a b.yaml" ] && exit {valid}'
+    )
     entry = ["bash", CLUSTER / "kubernetes" / "run.sh", "/sweep/a b.yaml", "--storage", "/s"]
     done = subprocess.run(entry, env=environment, capture_output=True, text=True)
     assert done.returncode == ends
-    assert (tmp_path / "said").read_text() == "python -m raymc.cli run /sweep/a b.yaml --storage /s\n"
+    assert (tmp_path / "said").read_text().startswith("python -m raymc.cli run /sweep/a b.yaml --storage /s\n")
     assert done.stderr.startswith(f"raymc: exit code {code} (") if code != ends else done.stderr == ""
 
 

@@ -26,8 +26,8 @@ class Told(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
-        self.lines.append(text)
+    def say(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def test_a_tracker_that_cannot_be_made_is_told_once_and_in_no_ones_way(tmp_path: Path):
