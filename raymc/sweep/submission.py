@@ -24,14 +24,22 @@ _HOW_ONLY = ("description", "resources", "failure", "tracking")  # what a sweep 
 _PLACES = ("path", "backbone", "uri", "base", "tokenizer", "start")  # fields that may name a local file or folder
 _CODE = (".py", ".html", ".css", ".js")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE", re.IGNORECASE)
+_WORD = (  # whole, in any case, or the end of a name: account_key, AccountKey, PGPASSWORD
+    r"(?:(?:^|[^A-Za-z]|(?<=[a-z])(?=[A-Z]))(?i:pass|pwd|token|key|sig(?:nature)?)"
+    r"|(?i:pass(?:word|wd|phrase)|secret|credentials?|(?:api|access|account|auth)(?:key|token)))"
+)
 _IN_A_VALUE = (  # what a value with a secret in it looks like, of a variable whose name doesn't tell
-    re.compile(
-        r"(?i)(?:pass|pwd|secret|token|key|sig(?:nature)?|credentials?)\w*['\"]?\s*="
-    ),  # AccountKey=..., &sig=...
-    re.compile(r"(?i)['\"]\w*(?:pass|pwd|secret|token|key|signature|credentials?)\w*['\"]\s*:"),  # JSON
-    re.compile(r"(?:^|[\s,;\"'=/])[^/\s:@,;]+:[^/\s@]+@(?!sha\d+:)"),  # user:password@host, not image:tag@digest
+    re.compile(_WORD + r"['\"]?\s*="),  # AccountKey=..., &sig=..., password = ...
+    re.compile(rf"(?:{_WORD}|(?i:private_?key_?id))\\?['\"]\s*:"),  # JSON
+    re.compile(r"(?i:pass(?:word|wd|phrase)|api[-_]?key|auth-token)\s*:\s*[^\s/:]"),  # password: ...
+    re.compile(r"(?:^|[\s,;\"'=]|//)[^/\s:@,;]+:[^/\s@]+@(?!sha\d+:)"),  # user:password@host, not image:tag@digest
     re.compile(r"^[^/\s:@]+:[^\s@]+@[^\s@/]+:\d+$"),  # with a slash in the password
-    re.compile(r"PRIVATE KEY-----|(?i:\b(?:bearer|basic) +\S{8})"),
+    re.compile(r"PRIVATE KEY-----"),
+    re.compile(r"(?i:(?:^|authorization['\"]?\s*[:=])[\s'\"]*(?:bearer|basic)(?: +|%20)\S{8})"),
+    re.compile(  # tokens known by their shape, of Hugging Face, OpenAI and others, GitHub, GitLab, AWS, Slack, Google
+        r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{20}|sk-(?=[\w-]*\d)[\w-]{20}|gh[opsur]_[A-Za-z0-9]{20}|github_pat_\w{20}"
+        r"|glpat-[\w-]{20}|A[KS]IA[A-Z0-9]{16}|xox[abeprs]-[\w-]{10}|AIza[\w-]{35})"
+    ),
 )
 
 

@@ -157,6 +157,22 @@ def test_of_a_secret_the_name_alone_is_sent(spec, monkeypatch, name):
         ("GOOGLE_JSON", '{"type": "service_account", "private_key_id": "hunter2"}', "holds a password"),
         ("PEM", "-----BEGIN RSA PRIVATE KEY-----\nhunter2", "holds a password"),
         ("HEADERS", "Authorization: Bearer hunter2hunter2", "holds a password"),
+        *(
+            ("SOME", value, "holds a password")
+            for value in (
+                *("Endpoint=sb://h/;SharedAccessKey=hunter2", "aws_secret_access_key=hunter2", "PGPASSWORD=hunter2"),
+                *("--client-secret=hunter2", "-DkeyStorePassword=hunter2", "apikey=hunter2", "token='hunter2'"),
+                *("user=me password: hunter2", "{'user': 'me', 'apiKey': 'hunter2'}", r"{\"password\": \"hunter2\"}"),
+                *("X-Api-Key: hunter2", "authorization=Basic%20hunter2hunter2", "Bearer hunter2hunter2"),
+                *("a=1 //me:hunter2@host/x", "url=me:hunter2@host", "hf_" + "hunter2" * 5, "sk-proj-" + "hunter2" * 5),
+                *(
+                    "ghp_" + "hunter2" * 5,
+                    "github_pat_" + "hunter2" * 5,
+                    "AKIA" + "HUNTER2X" * 2,
+                    "x,glpat-" + "hunter2" * 3,
+                ),
+            )
+        ),
         ("NOT_SET_ANYWHERE", None, "not set here"),
         ("NAME=hunter2", None, "the name of a variable"),
     ],
@@ -175,6 +191,15 @@ def test_variables_that_are_refused(spec, monkeypatch, name, value, words):
         *("", "1", "http://proxy:3128", "proxy:3128", "/opt/a:/opt/node@18/bin:/usr/bin", "git@host:group/project"),
         *("registry:5000/raymc:0.1@sha256:abcd", "2026-11-22 03:34:17", "a=1,b=2", "s3://bucket/x@y", "me@host"),
         *("http://host:8080/x@y", "localhost,127.0.0.1,::1", "expandable_segments:True,max_split_size_mb:64"),
+        *("tokenizer=gpt2", "max_tokens=512", "sigma=0.3", "design=5", "signal=TERM", "--passes=3", "monkey=1"),
+        *(
+            '{"tokenizer": "gpt2"}',
+            '{"eos_token_id": 50256}',
+            "a basic training run",
+            "-Djavax.net.ssl.keyStore=/etc/ks",
+        ),
+        *("python/3.11:cuda@12", "turkey=1,hockey=2", "/etc/secret:/usr/bin", "compass=north", "hf_transfer=1"),
+        *("risk-adjusted-returns-of-2024-and-after", "bypass=1", "sk-learn-contrib-packages", "torch.compile: keyed"),
     ],
 )
 def test_other_values_are_sent(spec, monkeypatch, value):
