@@ -15,13 +15,13 @@ from raymc.store.store import Store
 _PATIENCE = 10.0  # seconds that machines are given; what they don't remove is in the way of nobody
 
 
-def clear(folder: str, store: Store) -> None:
+def clear(folder: str, store: Store, elsewhere: bool = True) -> None:
     """Remove a folder that `store.scratch` named, for this run alone: of object storage on all machines of the cluster.
 
-    A machine that is away keeps its own.
+    A machine that is away, or doesn't answer soon, keeps its own; so do all others without `elsewhere`.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    if store.mirror is None or not ray.is_initialized():
+    if not elsewhere or store.mirror is None or not ray.is_initialized():
         return
     with contextlib.suppress(RayError, ConnectionError, TimeoutError):
         here = ray.get_runtime_context().get_node_id()
@@ -34,7 +34,8 @@ def clear(folder: str, store: Store) -> None:
             for node in others
         ]
         if calls:
-            ray.wait(calls, num_returns=len(calls), timeout=_PATIENCE)
+            for call in ray.wait(calls, num_returns=len(calls), timeout=_PATIENCE)[1]:
+                ray.cancel(call)  # it would wait for its machine for as long as the run lasts
 
 
 def _remove(folder: str) -> None:

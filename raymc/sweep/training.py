@@ -43,17 +43,19 @@ def train(state: State, worker: Shape, at_once: int) -> bool:
         micro_batch=spec.resources.trial.micro_batch,
         tokens=tokens,
     )
+    begun: list[str] = []
     try:
-        return _train(state, settings, at_once)
+        return _train(state, settings, at_once, begun)
     finally:
-        clear(tokens, state.store)
+        clear(tokens, state.store, elsewhere=bool(begun) and not state.stop.is_set())
 
 
-def _train(state: State, settings: Settings, at_once: int) -> bool:
+def _train(state: State, settings: Settings, at_once: int, begun: list[str]) -> bool:
+    """As `train`. `begun` gets the runs that make token ids, as they begin."""
     workers = state.spec.resources.trial.workers
     _pretrain(state, settings, workers, at_once)
-    _minima(state, settings, workers, at_once)
-    return not state.stop.is_set() and _fit(state, settings, max(1, at_once * workers))
+    _minima(state, settings, workers, at_once, begun)
+    return not state.stop.is_set() and _fit(state, settings, max(1, at_once * workers), begun)
 
 
 def _pretrain(state: State, settings: Settings, workers: int, at_once: int) -> None:
@@ -106,7 +108,7 @@ def _pretrain(state: State, settings: Settings, workers: int, at_once: int) -> N
     share(state, layout.BACKBONES, lacking, compute)
 
 
-def _minima(state: State, settings: Settings, workers: int, at_once: int) -> None:
+def _minima(state: State, settings: Settings, workers: int, at_once: int, begun: list[str]) -> None:
     def lacking() -> Runs:
         """By trajectory: one run makes all snapshots of one."""
         runs: Runs = {}
@@ -121,6 +123,7 @@ def _minima(state: State, settings: Settings, workers: int, at_once: int) -> Non
         for existing in (True, False):  # what exists already is only taken into the store, by one worker
             chosen = {run: keys for run, keys in runs.items() if _existing(state, keys) == existing}
             if chosen:
+                begun.extend(() if existing else chosen)
                 _tune(state, chosen, replace(settings, workers=1 if existing else workers), at_once)
         state.computed_minima |= {key for keys in runs.values() for key in keys} & state.whole()
         state.mark("minima", began)
@@ -158,7 +161,7 @@ def _tune(state: State, runs: Runs, settings: Settings, at_once: int) -> None:
         state.failed_minima |= {key: reason for key in runs[run] if not state.store.has(layout.MINIMA, key)}
 
 
-def _fit(state: State, settings: Settings, at_once: int) -> bool:
+def _fit(state: State, settings: Settings, at_once: int, begun: list[str]) -> bool:
     """The fitted curves between minima that are there: one run a pair, by one worker; see `train`."""
     from raymc.runtime.search import run_trials
     from raymc.runtime.trial import Trial
@@ -183,6 +186,7 @@ def _fit(state: State, settings: Settings, at_once: int) -> bool:
             fitting = state.connections.fitting(a, b, curve)
             name = f"{curve} {state.name(a)} - {state.name(b)}"
             trials.append(Trial(layout.CURVES, key, name, (key,), (fitting.model_dump(mode="json"),)))
+        begun.extend(runs)
         failed = run_trials(
             trials, settings, at_once, state.store, state.progress, state.stop, lambda trial: None, state.verbose
         )
