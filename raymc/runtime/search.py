@@ -207,7 +207,7 @@ def _search(
     finally:
         if live.group and live.tries:
             give_back(live.group)
-        clear(settings.scratch, store)
+        clear(settings.scratch, store, elsewhere=not live.stop.is_set())
     if live.halted:
         raise StorageFault(live.halted)
     for trial in trials:
