@@ -15,7 +15,7 @@ import ray
 def give_back(bundle: Mapping[str, float]) -> int:
     """Remove this job's placement groups of such bundles alone (resources by name) whose maker died; how many."""
     from ray._private.state import state
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Table
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Table  # pyright: ignore[reportAttributeAccessIssue]
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     wanted = {name: amount for name, amount in bundle.items() if amount}
