@@ -21,8 +21,9 @@ def results(store: Store, task: EndpointTask | PairTask) -> list[Evaluation | Pr
     weights = [store.weights_digest("minima", key) for key in keys]
     made = []
     for split, group in zip(task.splits, task.records, strict=True):
-        store.write_file(store.folder("rows", group) / f"{'-'.join(keys)}.parquet", b"")
         body = {**NUMBERS, "split": split}
+        file = layout.rows_file("-".join(keys), str(body["row_file"]))
+        store.write_file(store.folder("rows", group) / file, b"")
         if isinstance(task, EndpointTask):
             body |= {"minimum": task.key, "weights": weights[0], "loss": 0.5, "metrics": {"accuracy": 0.5}}
             made.append(Evaluation.model_validate(body))

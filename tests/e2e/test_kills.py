@@ -63,8 +63,10 @@ def test_a_trial_an_actor_and_the_driver_die(start, raymc, spec, storage, undist
     assert kept
 
     process = start(*arguments)
-    wait_for(process, lambda: any((storage / "checkpoints").glob("*/step-*/MANIFEST.json")))
-    kill(children, process, r"^ray::.*(ImplicitFunc|tune_trial)")
+    trial = r"^ray::.*(ImplicitFunc|tune_trial)"
+    saved = (storage / "checkpoints").glob
+    wait_for(process, lambda: any(saved("*/step-*/MANIFEST.json")) and children(process, trial))
+    kill(children, process, trial)
     wait_for(process, lambda: minima(storage) > len(kept))
     err = end(process)
     assert "run again, from its last checkpoint" in err
