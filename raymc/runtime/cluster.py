@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raymc.runtime.head import answers, watched
-from raymc.specs.errors import RaymcError, Unreachable
+from raymc.specs.errors import RaymcError, Unreachable, first_line
 from raymc.specs.secrets import without_secrets
 
 _ANSWER = 20.0  # seconds for a head's first answer
@@ -236,7 +236,7 @@ def _knock(address: str) -> None:
 
 def _unreachable(address: str | None, error: Exception) -> RaymcError:
     """One line for a person."""
-    reason = without_secrets((str(error).strip().splitlines() or [type(error).__name__])[0])
+    reason = without_secrets(first_line(error))
     address = None if address is None else without_secrets(address)
     if address is None:
         return RaymcError(f"Ray on this machine: {reason}")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from raymc.specs.errors import RaymcError, Unreachable
+from raymc.specs.errors import RaymcError, Unreachable, final_line, first_line
 from raymc.specs.secrets import without_secrets
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -93,7 +93,7 @@ def _said(address: str, error: Exception) -> RaymcError | None:
         return Unreachable(f"{address} is no Ray dashboard: {first_line(error)}")
     if status[1] == "404":
         return RaymcError(f"{address}: {first_line(error)}")
-    return Unreachable(f"{address} answers with an error: {_last_line(error)}")
+    return Unreachable(f"{address} answers with an error: {final_line(error)}")
 
 
 def _refusal(message: str) -> str:
@@ -105,13 +105,3 @@ def _refusal(message: str) -> str:
     if "Authentication failed" in message:
         return "the cluster refuses the token: it is not the one that its nodes were started with"
     return f"no token to send: {first_line(message).partition('. ')[0]} (RAY_AUTH_TOKEN_PATH=FILE, or RAY_AUTH_TOKEN)"
-
-
-def first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _last_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

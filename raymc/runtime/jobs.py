@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raymc.runtime.dashboard import connected, first_line, reaching, url_of
-from raymc.specs.errors import RaymcError, Unreachable
+from raymc.runtime.dashboard import connected, reaching, url_of
+from raymc.specs.errors import RaymcError, Unreachable, first_line
 from raymc.specs.secrets import without_secrets
 
 PATIENCE = 300.0  # seconds that a cluster may be away before following a log or a stop gives up

@@ -23,7 +23,7 @@ from raymc.connectivity.work import EndpointTask, PairTask
 from raymc.runtime.actor import Ends, EvaluatorSettings, Report, Work
 from raymc.runtime.crew import Crew
 from raymc.runtime.losses import LOSSES, Loss, Tries, loss_of
-from raymc.specs.errors import CorruptArtefact, RaymcError, StorageFault
+from raymc.specs.errors import CorruptArtefact, RaymcError, StorageFault, final_line
 from raymc.specs.progress import Progress
 from raymc.specs.trial import TrialSpec
 
@@ -212,8 +212,7 @@ def _result(call: Any) -> tuple[Any, Loss | None]:
     try:
         return ray.get(call), None
     except RayTaskError as error:
-        cause = getattr(error, "cause", error)
-        return None, Loss("error", (str(cause).strip().splitlines() or [type(cause).__name__])[-1])
+        return None, Loss("error", final_line(getattr(error, "cause", error)))
     except RayError as error:
         return None, loss_of(error)
 

@@ -52,6 +52,11 @@ class _Live:
     def tries_of(self, trial: Trial) -> Tries:
         return self.tries.setdefault(trial.key, Tries(self.retries))
 
+    def tidy(self) -> None:
+        """Give back the room of groups of workers that died."""
+        if self.group and self.tries:
+            give_back(self.group)
+
     def fail(self, trial: Trial, reason: str) -> None:
         self.failed[trial.key] = reason
         self.progress.say(f"{trial.name} failed: {reason}")
@@ -74,9 +79,9 @@ class _Watch(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any):
         live, now = _LIVE[self._number], time.monotonic()
-        if live.group and live.tries and now - live.looked > _LOOK:
+        if now - live.looked > _LOOK:
             live.looked = now
-            give_back(live.group)
+            live.tidy()
         if any(trial.status == "RUNNING" for trial in trials):
             live.ran = now
         elif now - live.ran > _WAITING:
@@ -166,9 +171,10 @@ def _search(
 ) -> dict[str, str]:
     store = live.store
     nested = settings.workers > 1
-    live.group = Shape(settings.cpus, settings.gpus).bundle() if nested else None
+    worker = Shape(settings.cpus, settings.gpus).bundle()
+    live.group = worker if nested else None
     # The driver of a worker group holds no CPU of its own, else it could starve its own workers.
-    own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else Shape(settings.cpus, settings.gpus).bundle()
+    own = {"CPU": 0.0, "memory": 64 * 2**20} if nested else worker
     logging.getLogger("ray.tune").setLevel(logging.INFO if verbose else logging.CRITICAL)
     tuner = tune.Tuner(
         tune.with_resources(tune_trial, PlacementGroupFactory([own])),
@@ -205,8 +211,7 @@ def _search(
             raise
         raise full from error
     finally:
-        if live.group and live.tries:
-            give_back(live.group)
+        live.tidy()
         clear(settings.scratch, store, elsewhere=not live.stop.is_set())
     if live.halted:
         raise StorageFault(live.halted)

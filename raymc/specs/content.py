@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.keys import BACKBONE_VERSION, file_digest, key_of
 from raymc.specs.model import GrammarBackbone, ModelSpec, Pretrained
 from raymc.specs.task import GRAMMAR_POSITIONS, GRAMMAR_VERSION, Dataset, GrammarDataset, HubDataset, LocalDataset
@@ -261,7 +261,7 @@ def hub_commit(repo: str, revision: str | None, kind: str) -> str:
     try:
         commit = repo_info(repo, revision=revision, repo_type=kind).sha
     except unreadable as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise RaymcError(f"the hub's {kind} {repo!r} (revision {revision}) can't be read: {reason}") from error
     if commit is None:
         raise RaymcError(f"the hub names no commit for {kind} {repo!r} at revision {revision}")

@@ -32,6 +32,20 @@ class StorageFault(RaymcError):
     """The storage can't be written or reached: no pair or trial is at fault, a run stops and keeps what is finished."""
 
 
+def first_line(error: object) -> str:
+    """What an error says, its first line; its type where it says nothing."""
+    return (_lines(error) or [type(error).__name__])[0]
+
+
+def final_line(error: object) -> str:
+    """As first_line, the last one."""
+    return (_lines(error) or [type(error).__name__])[-1]
+
+
+def _lines(error: object) -> list[str]:
+    return str(error).strip().splitlines()
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong in a spec. `line` and `column` count from 1; every text is one printable line."""

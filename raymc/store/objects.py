@@ -85,10 +85,8 @@ class Objects:
         """Write an object, whole or not at all; it takes the place of an earlier one."""
         import obstore
 
-        if len(content) >= _LARGE:
-            self._reached(lambda: obstore.put(self._opened(True), name, content, max_concurrency=_PARTS))
-        else:
-            self._reached(lambda: obstore.put(self._store, name, content))
+        large = len(content) >= _LARGE
+        self._reached(lambda: obstore.put(self._opened(large), name, content, max_concurrency=_PARTS))
 
     def get(self, name: str) -> bytes | None:
         """The content, None where there is no such object."""

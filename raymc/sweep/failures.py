@@ -29,7 +29,10 @@ def failures(state: State, there: Iterable[str], lacking: Iterable[tuple[str, st
 
 def _planes(state: State) -> dict[str, str]:
     """By a plane's name, of planes through minima that are there."""
-    planes, keys = Planes(state.connections), state.whole()
+    planes = Planes(state.connections)
+    if not planes.grids:
+        return {}
+    keys = state.whole()
     (lines, _), (traces, _) = planes.missing_lines(keys), planes.missing_traces(keys)
     lacking = {task.through for task in (*lines, *traces)}
     return {grid.name: _UNTOLD for grid in planes.grids if grid.through in lacking} | state.failed_planes

@@ -12,11 +12,11 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import ModulesToSaveWrapper
 
-from raymc.specs.errors import RaymcError, TrainingFault
+from raymc.specs.errors import RaymcError, TrainingFault, first_line
 from raymc.specs.methods import PREFIXES
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import Ia3Tuning, LoraTuning, PeftTuning, PrefixTuning, PromptTuning
-from raymc.tasks.backbones import HEADS, derived_seed, line_of
+from raymc.tasks.backbones import HEADS, derived_seed
 
 TASKS = {"classifier": "SEQ_CLS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
 _PROMPT = "prompt_encoder.default.embedding.weight"
@@ -39,7 +39,7 @@ def attach(model: Any, trial: TrialSpec) -> Any:
         try:
             tuned = peft.get_peft_model(model, config, revision=getattr(model.config, "_commit_hash", None))
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError) as error:
-            raise TrainingFault(f"tuning.{_field(trial)}: {line_of(error)}") from error
+            raise TrainingFault(f"tuning.{_field(trial)}: {first_line(error)}") from error
     for name, parameter in tuned.named_parameters():
         if before.pop(plain_name(name), None) not in (None, float(parameter.detach().double().sum())):
             raise TrainingFault(f"tuning.config: it changes the frozen {plain_name(name)}, which its folder can't hold")
@@ -79,7 +79,7 @@ def load(base: Any, folder: Path) -> Any:
         model = peft.PeftModel.from_pretrained(base, str(folder), is_trainable=not config.is_prompt_learning)
     missing = next((str(one.message) for one in said if "missing adapter keys" in str(one.message)), None)
     if missing is not None:
-        raise RaymcError(f"{folder}: {line_of(ValueError(missing))}")
+        raise RaymcError(f"{folder}: {first_line(ValueError(missing))}")
     if config.is_prompt_learning:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("prompt_encoder.") or ".modules_to_save." in name)
@@ -117,7 +117,7 @@ def merge(model: Any, folder: Path) -> Any:
     try:
         return model.merge_and_unload()  # type: ignore[operator]
     except (ValueError, NotImplementedError, AttributeError) as error:
-        raise RaymcError(f"{folder.name} can't be merged into the weights: {line_of(error)}") from error
+        raise RaymcError(f"{folder.name} can't be merged into the weights: {first_line(error)}") from error
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ def peft_config(trial: TrialSpec, whole: list[str]) -> Any:
         try:
             return peft.IA3Config(target_modules=targets, feedforward_modules=feedforward, **common)
         except ValueError as error:
-            raise RaymcError(f"tuning.feedforward: {line_of(error)}") from error
+            raise RaymcError(f"tuning.feedforward: {first_line(error)}") from error
     if isinstance(spec, PrefixTuning):
         return peft.PrefixTuningConfig(num_virtual_tokens=spec.tokens, **common)
     if isinstance(spec, PromptTuning):  # started at tokens of the vocabulary, as Lester et al. 2021 found to be better
@@ -223,7 +223,7 @@ def _passed_through(spec: PeftTuning, common: dict[str, Any]) -> Any:
     try:
         return cls(**{name: value for name, value in settings.items() if name in fields})
     except (ValueError, TypeError, ImportError) as error:
-        raise RaymcError(f"tuning.config: {line_of(error)}") from error
+        raise RaymcError(f"tuning.config: {first_line(error)}") from error
 
 
 def _field(trial: TrialSpec) -> str:

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from raymc.specs.content import backbone_folder, backbone_key, hub_commit
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.keys import canonical
 from raymc.specs.model import GrammarBackbone, ModelSpec
 from raymc.specs.text import TextBackbone
@@ -72,7 +72,7 @@ def load_tokenizer(place: str, revision: str | None = None, trust_remote_code: b
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # tokenizers raises no other where its file can't be read
-        raise RaymcError(f"no tokenizer in {place}: {line_of(error)}") from error
+        raise RaymcError(f"no tokenizer in {place}: {first_line(error)}") from error
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
         raise RaymcError(f"no tokenizer in {place}: its vocabulary is empty")  # transformers makes one from nothing
     if tokenizer.pad_token is None:
@@ -95,7 +95,7 @@ def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
     try:
         config = AutoConfig.from_pretrained(place, **options)
     except UNREADABLE as error:
-        raise RaymcError(f"model.backbone: {place} is no checkpoint: {line_of(error)}") from error
+        raise RaymcError(f"model.backbone: {place} is no checkpoint: {first_line(error)}") from error
     _check_kind(spec, config, place)
     keep, classifies = spec.head == "backbone", spec.kind == "classifier"
     order = _head_order(config, labels, place) if keep else None
@@ -117,7 +117,7 @@ def load_model(trial: TrialSpec, labels: tuple[str, ...], store: Store) -> Any:
                 **options,
             )
         except UNREADABLE as error:
-            raise RaymcError(f"model.backbone: {place} can't be loaded: {line_of(error)}") from error
+            raise RaymcError(f"model.backbone: {place} can't be loaded: {first_line(error)}") from error
         new = {str(name) for name in report["missing_keys"]}
         new |= {str(entry[0]) for entry in report["mismatched_keys"]}
         inner = f"{model.base_model_prefix}." if classifies else ""
@@ -267,12 +267,6 @@ def _set_dropout(config: Any, rate: float) -> None:
             setattr(config, name, rate)
 
 
-def line_of(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def config_labels(folder: Path) -> tuple[str, ...]:
     """Label names of a saved classifier, in the order of its logits; LABEL_0, LABEL_1, ... where its config names none.
 
@@ -281,6 +275,6 @@ def config_labels(folder: Path) -> tuple[str, ...]:
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
-        raise RaymcError(f"{folder} is no checkpoint: {line_of(error)}") from error
+        raise RaymcError(f"{folder} is no checkpoint: {first_line(error)}") from error
     names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
     return tuple(str(names[i]) for i in sorted(names, key=int))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raymc.specs.content import dataset_files, hub_commit
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.task import GrammarDataset, HubDataset, LocalDataset, TaskSpec
 
 Columns = dict[str, list[Any]]
@@ -86,8 +86,7 @@ def _read_file(path: Path, task: TaskSpec) -> Columns:
             convert = reader.ConvertOptions(column_types=types, strings_can_be_null=False)
             table = reader.read_csv(path, reader.ReadOptions(block_size=1 << 26), parse, convert)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RaymcError(f"{path}: can't be read: {reason}") from error
+        raise RaymcError(f"{path}: can't be read: {first_line(error)}") from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise RaymcError(f"{path}: two columns are called {twice[0]!r}")
@@ -125,7 +124,7 @@ def _read_hub(dataset: HubDataset, split: str) -> Columns:
     try:
         loaded = datasets.load_dataset(dataset.hub, dataset.subset, split=split, revision=commit)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise RaymcError(f"dataset {dataset.hub}, split {split}: {reason}") from error
     columns: Columns = {name: list(loaded[name]) for name in loaded.column_names}
     for name, feature in loaded.features.items():

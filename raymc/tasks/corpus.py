@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from raymc.specs.content import hub_commit, text_files
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.text import HubText, Text
 
 HELD_OUT = 0.05  # of the training lines, where there is no validation text
@@ -65,7 +65,7 @@ def _read_hub(text: HubText) -> dict[str, list[str]]:
     try:
         loaded: Any = datasets.load_dataset(text.hub, text.subset, revision=commit)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise RaymcError(f"dataset {text.hub}: {reason}") from error
     if "train" not in loaded:
         raise RaymcError(f"dataset {text.hub}: no split 'train' (it has {', '.join(map(str, loaded))})")

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
 from raymc.specs.content import backbone_folder, hub_commit
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.methods import UNFIT_PEFT
 from raymc.specs.model import ModelSpec
 from raymc.specs.taken import existing_peft
@@ -21,7 +21,7 @@ from raymc.store import layout
 from raymc.store.store import Store
 from raymc.tasks import folders, houlsby
 from raymc.tasks.adapters import plain_name
-from raymc.tasks.backbones import config_labels, line_of, load_model, load_tokenizer, source, tokenizer_digest
+from raymc.tasks.backbones import config_labels, load_model, load_tokenizer, source, tokenizer_digest
 
 _CONFIGS = ("config.json", houlsby.CONFIG, layout.PROVENANCE)
 _SAFE = (*_CONFIGS, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
@@ -90,7 +90,7 @@ def _base(trial: TrialSpec, folder: Path) -> ModelSpec:
     try:
         return folders.base_trial(trial, folders.adapter_config(folder)).model
     except (OSError, ValueError) as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
 
 
 def _head_rows(folder: Path) -> int | None:
@@ -98,7 +98,7 @@ def _head_rows(folder: Path) -> int | None:
     try:
         rows = [shape[0] for name, shape in folders.saved_head(folder).items() if ".dense." not in name]
     except (OSError, SafetensorError) as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
     return rows[0] if rows else None
 
 
@@ -135,4 +135,4 @@ def _folder(trial: TrialSpec, patterns: tuple[str, ...]) -> Path:
         commit = hub_commit(model.backbone, model.revision, "model")
         return Path(snapshot_download(model.backbone, revision=commit, allow_patterns=list(patterns)))
     except unreadable as error:
-        raise RaymcError(f"the hub's model {model.backbone!r} can't be read: {line_of(error)}") from error
+        raise RaymcError(f"the hub's model {model.backbone!r} can't be read: {first_line(error)}") from error

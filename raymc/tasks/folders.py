@@ -14,14 +14,14 @@ import torch
 from safetensors import safe_open
 
 from raymc.specs.content import is_folder
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.model import ModelSpec
 from raymc.specs.taken import adapter_base
 from raymc.specs.trial import TrialSpec
 from raymc.specs.tuning import ExistingTuning, FullTuning
 from raymc.store.store import Store
 from raymc.tasks import adapters, houlsby
-from raymc.tasks.backbones import CLASSES, HEADS, UNREADABLE, line_of, load_model
+from raymc.tasks.backbones import CLASSES, HEADS, UNREADABLE, load_model
 
 
 def is_whole(folder: Path) -> bool:
@@ -70,7 +70,7 @@ def reopen(folder: Path, trial: TrialSpec, labels: tuple[str, ...], store: Store
                 return houlsby.load(base, folder, config).eval()
             return adapters.load(base, folder).eval()
         except (*UNREADABLE, TypeError) as error:
-            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
 
 
 def saved_head(folder: Path) -> dict[str, tuple[int, ...]]:

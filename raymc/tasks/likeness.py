@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from raymc.specs.errors import RaymcError
-from raymc.tasks.backbones import UNREADABLE, line_of
+from raymc.specs.errors import RaymcError, first_line
+from raymc.tasks.backbones import UNREADABLE
 from raymc.tasks.folders import adapter_config
 
 # Entries of a config that change no function of the weights in evaluation.
@@ -41,7 +41,7 @@ def architecture_of(folder: Path) -> dict[str, Any]:
             _PARSED[content] = architecture(AutoConfig.from_pretrained(folder))
         return dict(_PARSED[content])
     except UNREADABLE as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
 
 
 def compare_architectures(ours: dict[str, Any], folder: Path, theirs: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def frame(folder: Path) -> dict[str, Any]:
     try:
         config = adapter_config(folder)
     except (OSError, ValueError) as error:
-        raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+        raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
     return {name: value for name, value in config.items() if not _UNFRAMED.fullmatch(name) and value is not None}
 
 

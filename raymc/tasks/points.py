@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from raymc.specs.errors import RaymcError
+from raymc.specs.errors import RaymcError, first_line
 from raymc.specs.trial import TrialSpec
 from raymc.store.store import Store
 from raymc.tasks.adapters import merge, plain_name
-from raymc.tasks.backbones import HEADS, UNREADABLE, line_of, quiet
+from raymc.tasks.backbones import HEADS, UNREADABLE, quiet
 from raymc.tasks.folders import adapter_names, is_whole, reopen
 from raymc.tasks.likeness import (
     architecture,
@@ -232,7 +232,7 @@ class PointModel:
                 checks.whole()  # damage explains it better than what it led to
             if isinstance(error, RaymcError):
                 raise
-            raise RaymcError(f"{folder} is no checkpoint that can be read: {line_of(error)}") from error
+            raise RaymcError(f"{folder} is no checkpoint that can be read: {first_line(error)}") from error
         if checks is not None:
             checks.file(path.name, digest)
         return True

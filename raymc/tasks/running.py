@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from raymc.tasks.backbones import line_of
+from raymc.specs.errors import first_line
 from raymc.tasks.points import PointModel
 from raymc.tasks.scoring import Parts, Scorer, TextScorer
 
@@ -101,7 +101,7 @@ class Running:
             return _plain(known.compiled, scorer)
         except _FAILURES as error:
             known.compiled = False
-            self.chosen["compile"] = f"off, since it failed: {line_of(error)}"
+            self.chosen["compile"] = f"off, since it failed: {first_line(error)}"
             return _plain(model.model, scorer)
 
     def _record(self, known: _Known, model: PointModel, scorer: RowScorer) -> None:
@@ -112,7 +112,7 @@ class Running:
             fast, second = self._timed(graphs.replay)
             gap = _gap(first, second)
         except RuntimeError as error:
-            self.chosen["compile"] = f"off, since CUDA graphs failed: {line_of(error)}"
+            self.chosen["compile"] = f"off, since CUDA graphs failed: {first_line(error)}"
             return
         if faster := gap <= _ALIKE and fast < plain:
             known.graphs[scorer] = graphs
@@ -138,7 +138,7 @@ class Running:
             alone, second = self._timed(single)
             gap = max(_gap(one, other) for one, other in zip(first, second, strict=True))
         except _FAILURES as error:
-            self.chosen["stack"] = f"off, since it failed: {line_of(error)}"
+            self.chosen["stack"] = f"off, since it failed: {first_line(error)}"
             return False
         faster = together < alone and gap <= _ALIKE
         self.chosen["stack"] = (

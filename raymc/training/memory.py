@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from raymc.specs.errors import CorruptArtefact, TrainingFault
+from raymc.specs.errors import CorruptArtefact, TrainingFault, first_line
 from raymc.specs.keys import key_of
 from raymc.store import layout
 from raymc.training.checkpoint import Checkpoints
@@ -87,7 +87,7 @@ def is_exhaustion(error: BaseException) -> bool:
 def shortage(error: BaseException) -> str:
     """What there was no room for, in a few words, by an error for which `is_exhaustion` holds."""
     wanted = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
-    return wanted[0].lower() if wanted else (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return wanted[0].lower() if wanted else first_line(error)
 
 
 def release() -> None:
